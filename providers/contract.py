@@ -1,0 +1,187 @@
+"""The adapter contract: what every remote image API looks like to the rest of Darkroom.
+
+An adapter is one class that turns a request into a stream of events over httpx. It keeps no state
+between calls, knows no database and no GraphQL, and converts every failure into `providers.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, JsonValue
+from starlette.types import ASGIApp
+
+from providers.described import DescribedEnum
+from providers.sandbox.ledger import Ledger
+
+R = TypeVar("R", bound=BaseModel)
+R_contra = TypeVar("R_contra", bound=BaseModel, contravariant=True)
+
+
+class ProgressOrigin(DescribedEnum):
+    """Where a progress number comes from."""
+
+    REPORTED = "reported", "The provider said so."
+    ESTIMATED = "estimated", "Derived here, for example from how many partial images have arrived."
+
+
+class CancelOutcome(DescribedEnum):
+    """What asking a provider to stop really achieved."""
+
+    STOPPED = "stopped", "The provider confirmed that it stopped; what it bills is up to its terms."
+    ABANDONED = "abandoned", "Nobody listens any more, but the provider goes on and probably bills it."
+    TOO_LATE = "too_late", "It had finished before the request to stop arrived."
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A generation the provider has accepted, in the form another process needs to go on watching it.
+
+    `id` is the provider's own id (None where it gives none), `request_id` what its support asks for,
+    `state` whatever else the adapter needs to resume; all of it is stored as plain JSON.
+    """
+
+    id: str | None = None
+    request_id: str | None = None
+    state: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has the request. From here on it may be billed."""
+
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is: `fraction` is 0–1, or None where only the message is known."""
+
+    fraction: float | None
+    origin: ProgressOrigin
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartialImage:
+    """An earlier stage of picture `index` (0-based within the task), as a complete image file."""
+
+    index: int
+    partial_image_index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What the provider made of the request. None where it did not say; never a guess of ours."""
+
+    model: str | None = None
+    revised_prompt: str | None = None
+    size: str | None = None
+    quality: str | None = None
+    output_format: str | None = None
+    background: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalImage:
+    """Picture `index` (0-based within the task) is finished; `data` is the file, byte for byte as it came."""
+
+    index: int
+    data: bytes
+    effective: Effective = field(default_factory=Effective)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the provider counted. `reported` is its own object, unchanged; unknown numbers are None, not 0."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    reported: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the person who asked should know, that is no failure: a value without effect, a substitution."""
+
+    message: str
+    parameter: str | None = None
+
+
+ProviderEvent = Accepted | Progress | PartialImage | FinalImage | Usage | Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do, for clients that build their interface from it."""
+
+    max_images: int
+    """Most pictures one request can ask for."""
+    max_partial_images: int
+    """Most partial images per picture; 0 means the provider has none."""
+    resumable: bool
+    """Whether a generation can be watched again after this server lost sight of it."""
+    findable: bool
+    """Whether the provider can be asked if a request arrived, so that a lost answer loses no picture."""
+    cancellable: bool
+    """Whether the provider can be asked to stop."""
+    delivers_images: bool
+    """Whether the provider documents a way to fetch the result."""
+    reports_usage: bool
+    """Whether the provider says what it counted."""
+    reports_cost: bool
+    """Whether the provider says what it charged."""
+
+
+class Provider(Protocol[R_contra]):
+    """One remote API, connected to one account or to the sandbox."""
+
+    sandbox: bool
+    """Whether this talks to the built-in simulator, which costs nothing."""
+
+    def run(
+        self, request: R_contra, *, reference: str, resume: Submission | None = None
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        """Without `resume` it posts, once: that pays. Its first event is `Accepted`; then whatever comes.
+
+        It ends normally only when every picture it will deliver has been yielded as `FinalImage`, and raises
+        a `ProviderError` otherwise. With `resume` it only goes on watching and never posts. `reference` is
+        the task's own id, passed on where the provider has room for one. Close it with `aclosing`.
+        """
+        ...
+
+    async def find(self, reference: str) -> Submission | None:
+        """Did the POST with this reference arrive? Asked after a crash inside it; None means nobody can tell."""
+        ...
+
+    async def cancel(self, submission: Submission) -> CancelOutcome:
+        """Ask the provider to stop, and say what that really achieved."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDefinition(Generic[R]):
+    """A provider as the registry lists it. Everything else is derived from this and from its request model."""
+
+    name: str
+    """Its key in the `@oneOf` input (in camelCase there), in the tables and in URLs: `openai_images`."""
+    title: str
+    """Its name for people."""
+    description: str
+    """What it is, in a sentence."""
+    request: type[R]
+    """Its parameters; the one place they are defined."""
+    capabilities: Capabilities
+    connect: Callable[[str], Provider[R]]
+    """Reads the provider's settings and opens a client; the argument is the URL its simulator is served under,
+    used when no account is configured."""
+    simulator: Callable[[Ledger], ASGIApp]
+    """Its remote API, simulated, billing into the ledger; served under `/sandbox/<name>`."""
