@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Self
 
 
-class DescribedEnum(str, Enum):
+class DescribedEnum(StrEnum):
     """A closed list of strings. Members are written `NAME = "wire value", "what it means"`."""
 
     description: str
 
-    def __new__(cls, value: str, description: str) -> Self:
+    def __new__(cls, value: str, description: str = "") -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.description = description
         return member
-
-    def __str__(self) -> str:
-        return str(self.value)

@@ -1,0 +1,1 @@
+"""The sandbox: the remote APIs, simulated, so that Darkroom works without an account and costs nothing."""

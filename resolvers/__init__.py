@@ -1,0 +1,1 @@
+"""What each field does: plain async functions over the domain, no Strawberry, no Starlette."""

@@ -1,0 +1,1 @@
+"""The life of a task: records, history, event log, durable run, images."""

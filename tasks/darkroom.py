@@ -1,0 +1,91 @@
+"""A running Darkroom: the parts of this room, wired together, with a beginning and an end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from pydantic import BaseModel
+
+from providers.contract import Provider, ProviderDefinition
+from tasks.database import Database
+from tasks.engine import Engine
+from tasks.errors import LostTaskError
+from tasks.events import TaskEvent
+from tasks.feed import Feed
+from tasks.history import History
+from tasks.images import ImageStore
+from tasks.journal import Journal
+from tasks.records import TaskRecord
+from tasks.run import Run
+from tasks.settings import TaskSettings
+from tasks.start import NewTask, start
+from tasks.watch import watch
+
+log = logging.getLogger(__name__)
+
+
+class Darkroom:
+    """Starts tasks, runs them, keeps them, shows them.
+
+    `sandbox_url` is where this process, or another one, serves the simulators; providers without an account use it.
+    """
+
+    def __init__(
+        self,
+        settings: TaskSettings,
+        definitions: Sequence[ProviderDefinition[BaseModel]],
+        *,
+        sandbox_url: str,
+    ) -> None:
+        self.settings = settings
+        self.definitions: Mapping[str, ProviderDefinition[BaseModel]] = {one.name: one for one in definitions}
+        self.providers: Mapping[str, Provider[BaseModel]] = {
+            one.name: one.connect(f"{sandbox_url}/{one.name}") for one in definitions
+        }
+        self.feed = Feed()
+        self._database = Database(settings.database)
+        self.history = History(self._database)
+        self.images = ImageStore(settings.storage, self._database)
+        self._journal = Journal(self._database, self.feed)
+        self._engine = Engine(self._database, self._run, concurrency=settings.concurrency)
+
+    async def open(self) -> None:
+        """Bring the database up to date and start working; what the last process left behind comes first."""
+        await self._database.migrate()
+        await self._engine.start()
+
+    async def close(self) -> None:
+        """Stop working; what is still running after `shutdown_seconds` is left to the next start."""
+        await self._engine.stop(self.settings.shutdown_seconds)
+        for provider in self.providers.values():
+            await provider.aclose()
+        await self._database.close()
+
+    async def start(self, new: NewTask) -> TaskRecord:
+        """Store and queue a task; see `tasks.start`."""
+        return await start(new, database=self._database, journal=self._journal, engine=self._engine)
+
+    def watch(self, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
+        """The events of a task, stored ones first, then live; see `tasks.watch`. Close it with `aclosing`."""
+        return watch(self.feed, self.history, task_id, after)
+
+    async def _run(self, task_id: str) -> None:
+        task = await self._journal.claim(task_id)
+        if task is None:
+            return
+        run = Run(
+            task,
+            self.definitions[task.provider],
+            self.providers[task.provider],
+            journal=self._journal,
+            history=self.history,
+            images=self.images,
+        )
+        try:
+            await run.to_the_end()
+        except LostTaskError as exc:
+            log.info("%s", exc)
+        except Exception as exc:
+            log.exception("Task %s failed by a fault of this server", task_id)
+            await run.give_up(exc)

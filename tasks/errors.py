@@ -1,0 +1,52 @@
+"""What can go wrong with a task on our own side.
+
+TaskError
+├── IdempotencyConflictError   the key was used before, for another request
+├── InvalidCursorError         a page cursor that this server did not make
+├── LostTaskError              another worker owns the task now; this one must not write
+└── StorageError               the image store refused to read or write
+    └── NotAnImageError        the bytes are no picture
+"""
+
+from __future__ import annotations
+
+
+class TaskError(Exception):
+    """Something went wrong with a task on our own side."""
+
+
+class IdempotencyConflictError(TaskError):
+    """The idempotency key was used before, for another request."""
+
+    def __init__(self, key: str, task_id: str, number: int) -> None:
+        super().__init__(
+            f"The idempotency key {key!r} already belongs to task #{number}, which asked for something else. "
+            "Send a new key for a new request, or the same request to get that task again."
+        )
+        self.key = key
+        self.task_id = task_id
+
+
+class InvalidCursorError(TaskError):
+    """A page cursor that this server did not make."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(
+            f"{cursor!r} is not a cursor of this list. Pass `pageInfo.endCursor` or `edges.cursor` of an earlier "
+            "answer unchanged, or leave it out to start at the beginning."
+        )
+
+
+class LostTaskError(TaskError):
+    """Another worker owns the task now; this one must not write."""
+
+    def __init__(self, task_id: str, run: int) -> None:
+        super().__init__(f"Run {run} of task {task_id} has been replaced by a later one, or the task has ended.")
+
+
+class StorageError(TaskError):
+    """The image store refused to read or write."""
+
+
+class NotAnImageError(StorageError):
+    """The bytes are no picture, or only a part of one."""

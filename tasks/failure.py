@@ -1,0 +1,44 @@
+"""Why a task failed, in the form that is stored and shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from providers.errors import FailureCode, ProviderError, Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a task failed. `billed` is None where nobody can know; `retry_after` is in seconds."""
+
+    code: FailureCode
+    message: str
+    retryable: bool
+    billed: bool | None
+    transport: Transport
+    retry_after: float | None = None
+    parameter: str | None = None
+    vendor_code: str | None = None
+    vendor_message: str | None = None
+    request_id: str | None = None
+
+
+FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
+
+
+def failure_of(error: ProviderError) -> Failure:
+    """What a provider's error says, as a failure."""
+    return Failure(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        billed=error.billed,
+        transport=error.transport,
+        retry_after=error.retry_after,
+        parameter=error.parameter,
+        vendor_code=error.vendor_code,
+        vendor_message=error.vendor_message,
+        request_id=error.request_id,
+    )

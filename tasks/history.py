@@ -1,0 +1,165 @@
+"""Reading back: tasks by id and by page, their pictures, their events."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func
+from sqlmodel import col, select
+
+from tasks.database import Database
+from tasks.errors import InvalidCursorError
+from tasks.events import TaskEvent, change_of, image_id_of
+from tasks.records import DEFAULT_PROJECT, EventRecord, ImageKind, ImageRecord, TaskRecord
+from tasks.status import TaskStatus
+
+PAGE_LIMIT = 100
+"""Most tasks on one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; an empty condition matches everything."""
+
+    providers: Sequence[str] = ()
+    statuses: Sequence[TaskStatus] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page: `size` tasks after or before a cursor, counted from the start of the list, or from its end."""
+
+    size: int
+    after: str | None = None
+    before: str | None = None
+    from_end: bool = False
+    newest_first: bool = True
+    filter: TaskFilter = field(default_factory=TaskFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of tasks, in list order."""
+
+    tasks: Sequence[TaskRecord]
+    has_next: bool
+    has_previous: bool
+
+
+def cursor_of(task: TaskRecord) -> str:
+    """The place of a task in any list of tasks. It stays right while new tasks arrive."""
+    return base64.urlsafe_b64encode(f"task:{task.number}".encode()).decode()
+
+
+def number_of(cursor: str) -> int:
+    """The task number in a cursor; raises `InvalidCursorError`."""
+    try:
+        kind, number = base64.urlsafe_b64decode(cursor.encode()).decode().split(":")
+        if kind != "task":
+            raise InvalidCursorError(cursor)
+        return int(number)
+    except (ValueError, binascii.Error) as exc:
+        raise InvalidCursorError(cursor) from exc
+
+
+class History:
+    """What has happened, for one project."""
+
+    def __init__(self, database: Database, project: str = DEFAULT_PROJECT) -> None:
+        self._database = database
+        self._project = project
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        """The task with this id."""
+        return (await self.tasks_by_id([task_id])).get(task_id)
+
+    async def tasks_by_id(self, task_ids: Iterable[str]) -> dict[str, TaskRecord]:
+        """The tasks with these ids; unknown ones are missing."""
+        statement = select(TaskRecord).where(
+            col(TaskRecord.id).in_(list(task_ids)), col(TaskRecord.project) == self._project
+        )
+        async with self._database.read() as session:
+            return {task.id: task for task in (await session.exec(statement)).all()}
+
+    async def page(self, request: PageRequest) -> Page:
+        """One page of the list of tasks. Tasks that arrive meanwhile neither shift nor repeat anything."""
+        conditions = self._conditions(request.filter)
+        number = col(TaskRecord.number)
+        after, before = (number.__lt__, number.__gt__) if request.newest_first else (number.__gt__, number.__lt__)
+        if request.after is not None:
+            conditions.append(after(number_of(request.after)))
+        if request.before is not None:
+            conditions.append(before(number_of(request.before)))
+        descending = request.newest_first is not request.from_end
+        statement = (
+            select(TaskRecord)
+            .where(*conditions)
+            .order_by(number.desc() if descending else number.asc())
+            .limit(request.size + 1)
+        )
+        async with self._database.read() as session:
+            rows = list((await session.exec(statement)).all())
+        more, tasks = len(rows) > request.size, rows[: request.size]
+        if request.from_end:
+            return Page(tasks[::-1], has_next=request.before is not None, has_previous=more)
+        return Page(tasks, has_next=more, has_previous=request.after is not None)
+
+    async def count(self, filter: TaskFilter) -> int:
+        """How many tasks match."""
+        statement = select(func.count()).select_from(TaskRecord).where(*self._conditions(filter))
+        async with self._database.read() as session:
+            return (await session.exec(statement)).one()
+
+    async def image(self, image_id: str) -> ImageRecord | None:
+        """The picture with this id."""
+        return next(iter(await self._images(col(ImageRecord.id) == image_id)), None)
+
+    async def images_of(self, task_ids: Iterable[str], kind: ImageKind) -> dict[str, list[ImageRecord]]:
+        """The pictures of each of these tasks, in order."""
+        found: dict[str, list[ImageRecord]] = {task_id: [] for task_id in task_ids}
+        images = await self._images(col(ImageRecord.task_id).in_(list(found)), col(ImageRecord.kind) == kind)
+        for image in images:
+            found[image.task_id].append(image)
+        return found
+
+    async def events(self, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
+        """A task and its events after a sequence number, read in one view: the events end where the row stands."""
+        events = select(EventRecord).where(col(EventRecord.task_id) == task_id, col(EventRecord.sequence) > after)
+        tasks = select(TaskRecord).where(col(TaskRecord.id) == task_id, col(TaskRecord.project) == self._project)
+        async with self._database.read() as session:
+            task = (await session.exec(tasks)).one_or_none()
+            if task is None or task.last_sequence <= after:
+                return task, []
+            records = (await session.exec(events.order_by(col(EventRecord.sequence)))).all()
+            changes = [change_of(record) for record in records]
+            wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
+            images = await session.exec(select(ImageRecord).where(col(ImageRecord.id).in_(wanted))) if wanted else ()
+            by_id = {image.id: image for image in images}
+        return task, [
+            TaskEvent(task, record.sequence, record.at, change, by_id.get(image_id_of(change) or ""))
+            for record, change in zip(records, changes, strict=True)
+        ]
+
+    async def _images(self, *conditions: ColumnElement[bool]) -> list[ImageRecord]:
+        order = (col(ImageRecord.index), col(ImageRecord.partial_image_index), col(ImageRecord.number))
+        statement = select(ImageRecord).where(col(ImageRecord.project) == self._project, *conditions).order_by(*order)
+        async with self._database.read() as session:
+            return list((await session.exec(statement)).all())
+
+    def _conditions(self, filter: TaskFilter) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = [col(TaskRecord.project) == self._project]
+        if filter.providers:
+            conditions.append(col(TaskRecord.provider).in_(filter.providers))
+        if filter.statuses:
+            conditions.append(col(TaskRecord.status).in_(filter.statuses))
+        if filter.created_after is not None:
+            conditions.append(col(TaskRecord.created_at) >= filter.created_after)
+        if filter.created_before is not None:
+            conditions.append(col(TaskRecord.created_at) < filter.created_before)
+        return conditions

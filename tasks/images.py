@@ -1,0 +1,133 @@
+"""The image store: original bytes under their hash, and what is made from them on demand.
+
+Originals are never changed. Everything derived (thumbnails) lies beside them and can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import ObjectStore, from_url
+from sqlalchemy import update
+from sqlmodel import col
+
+from tasks.database import Database
+from tasks.errors import NotAnImageError, StorageError
+from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
+from tasks.records import ImageRecord
+
+log = logging.getLogger(__name__)
+
+
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An original that is safely in the store."""
+
+    sha256: str
+    byte_size: int
+    measured: Measured
+
+
+class ImageStore:
+    """Pictures by content hash, in a folder or in a bucket (any URL obstore knows).
+
+    `put` returns only after the bytes are stored. Storing the same bytes again stores nothing. Every failure of the
+    store is a `StorageError` with the store's own words.
+    """
+
+    def __init__(self, url: str, database: Database) -> None:
+        self._url = url
+        self._database = database
+        if urlsplit(url).scheme == "file":
+            Path(url2pathname(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
+        self._store: ObjectStore = from_url(url)
+
+    async def put(self, data: bytes) -> Stored:
+        """Store an original. Raises `NotAnImageError` when it is no picture, `StorageError` when it cannot be kept."""
+        sha256, measured = await asyncio.to_thread(_identify, data)
+        await self._put(_original(sha256, measured.format), data)
+        return Stored(sha256, len(data), measured)
+
+    async def placeholder(self, data: bytes) -> str:
+        """A tiny `data:` URI of a picture. Raises `NotAnImageError` when a part of the picture is missing."""
+        return await asyncio.to_thread(placeholder, data)
+
+    async def give_placeholder(self, image_id: str, data: bytes) -> None:
+        """Make the placeholder of a picture that has been announced without one; a broken picture gets none."""
+        try:
+            made = await self.placeholder(data)
+        except NotAnImageError as exc:
+            log.warning("The partial image %s has no placeholder: %s", image_id, exc)
+            return
+        async with self._database.write() as session:
+            statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
+            await session.exec(statement)
+
+    async def open(self, image: ImageRecord) -> AsyncGenerator[bytes, None]:
+        """The original bytes in chunks, for sending. Missing bytes are a `StorageError` before the first chunk."""
+        try:
+            result = await obstore.get_async(self._store, _original(image.sha256, ImageFormat(image.media_type)))
+        except (BaseError, OSError) as exc:
+            raise StorageError(f"The picture {image.id} cannot be read from {self._where}: {exc}") from exc
+        return _chunks(result.stream(min_chunk_size=CHUNK_BYTES))
+
+    async def read(self, image: ImageRecord) -> bytes:
+        """The original bytes, whole."""
+        return await self._get(_original(image.sha256, ImageFormat(image.media_type)))
+
+    async def thumbnail(self, image: ImageRecord, width: int) -> bytes:
+        """A WebP of the picture, at most `width` pixels wide (one of `THUMBNAIL_WIDTHS`); made once, then kept."""
+        if width not in THUMBNAIL_WIDTHS:
+            raise ValueError(f"{width} is not a thumbnail width; use one of {THUMBNAIL_WIDTHS}")
+        key = f"thumbnails/{image.sha256[:2]}/{image.sha256}.{width}.webp"
+        try:
+            return bytes(await (await obstore.get_async(self._store, key)).bytes_async())
+        except (BaseError, OSError):
+            made = await asyncio.to_thread(thumbnail, await self.read(image), width)
+            await self._put(key, made)
+            return made
+
+    async def _put(self, key: str, data: bytes) -> None:
+        try:
+            await obstore.put_async(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            return
+        except (BaseError, OSError) as exc:
+            raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {exc}") from exc
+
+    async def _get(self, key: str) -> bytes:
+        try:
+            return bytes(await (await obstore.get_async(self._store, key)).bytes_async())
+        except (BaseError, OSError) as exc:
+            raise StorageError(f"{key} cannot be read from {self._where}: {exc}") from exc
+
+    @property
+    def _where(self) -> str:
+        """The store for a message, without credentials."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+async def _chunks(stream: obstore.BytesStream) -> AsyncGenerator[bytes, None]:
+    async for chunk in stream:
+        yield bytes(chunk)
+
+
+def _identify(data: bytes) -> tuple[str, Measured]:
+    return hashlib.sha256(data).hexdigest(), measure(data)
+
+
+def _original(sha256: str, format: ImageFormat) -> str:
+    return f"originals/{sha256[:2]}/{sha256}.{EXTENSIONS[format]}"

@@ -1,0 +1,79 @@
+"""What can be told and made from picture bytes. Plain functions that work for milliseconds: call them in a thread."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from providers.described import DescribedEnum
+from tasks.errors import NotAnImageError
+
+THUMBNAIL_WIDTHS = (64, 128, 256, 512, 1024, 2048)
+PLACEHOLDER_SIDE = 24
+
+
+class ImageFormat(DescribedEnum):
+    """The file formats providers deliver, by media type."""
+
+    PNG = "image/png", "PNG: lossless, may be transparent."
+    JPEG = "image/jpeg", "JPEG: small, never transparent."
+    WEBP = "image/webp", "WebP: small, may be transparent."
+    GIF = "image/gif", "GIF: may be animated."
+
+
+EXTENSIONS = {ImageFormat.PNG: "png", ImageFormat.JPEG: "jpg", ImageFormat.WEBP: "webp", ImageFormat.GIF: "gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the header of a picture says."""
+
+    format: ImageFormat
+    width: int
+    height: int
+
+
+def measure(data: bytes) -> Measured:
+    """Format and size from the bytes themselves, never from what a provider claims.
+
+    Raises `NotAnImageError`. Reads the header only: a file that is cut short passes here and fails in `placeholder`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=[format.name for format in ImageFormat]) as picture:
+            return Measured(ImageFormat(Image.MIME[picture.format or ""]), picture.width, picture.height)
+    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise NotAnImageError(
+            f"{len(data)} bytes that begin with {data[:12]!r} are no picture in a format this server keeps "
+            f"({', '.join(format.name for format in ImageFormat)})."
+        ) from exc
+
+
+def placeholder(data: bytes) -> str:
+    """A `data:` URI of a few hundred bytes that can be shown, blurred, until the picture itself has loaded.
+
+    Decodes the whole picture, so it also proves that none of it is missing: raises `NotAnImageError` if some is.
+    """
+    made = _shrink(data, PLACEHOLDER_SIDE, PLACEHOLDER_SIDE, quality=40)
+    return "data:image/webp;base64," + base64.b64encode(made).decode()
+
+
+def thumbnail(data: bytes, width: int) -> bytes:
+    """A WebP at most `width` pixels wide; smaller pictures keep their size."""
+    return _shrink(data, width, 1 << 16, quality=82)
+
+
+def _shrink(data: bytes, width: int, height: int, *, quality: int) -> bytes:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.draft("RGB", (width, width))
+            picture.load()
+            small = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise NotAnImageError(f"A picture of {len(data)} bytes cannot be decoded: {exc}.") from exc
+    small.thumbnail((width, height), Image.Resampling.BOX if width <= PLACEHOLDER_SIDE else Image.Resampling.LANCZOS)
+    made = io.BytesIO()
+    small.save(made, "WEBP", quality=quality)
+    return made.getvalue()

@@ -1,0 +1,246 @@
+"""Running a task: from the queue to its last event, through any number of crashes.
+
+A run begins by claiming the task. What it then does follows from the row alone:
+
+    queued                     record the intent, then post; that pays, and happens once
+    submitting                 an earlier run may have posted: ask the provider, or the outcome is unknown
+    running, can be resumed    go on watching the submission
+    running, cannot            an earlier run lost sight of it: the outcome is unknown
+
+Everything the provider says is recorded before the next thing is read, and a picture is stored before it is announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import aclosing
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from providers.contract import (
+    Accepted,
+    Effective,
+    FinalImage,
+    Notice,
+    PartialImage,
+    Progress,
+    Provider,
+    ProviderDefinition,
+    ProviderEvent,
+    Submission,
+    Usage,
+)
+from providers.errors import FailureCode, InvalidRequestError, OutcomeUnknownError, ProviderError, Transport
+from tasks.errors import NotAnImageError, StorageError
+from tasks.events import (
+    Change,
+    Failed,
+    HandedOff,
+    ImageReady,
+    NoticeGiven,
+    PartialImageReady,
+    Progressed,
+    StatusChanged,
+    Succeeded,
+    UsageReported,
+)
+from tasks.failure import FAILURE, Failure, failure_of
+from tasks.history import History
+from tasks.images import ImageStore
+from tasks.journal import Journal
+from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id, now
+from tasks.status import TaskStatus
+
+SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
+
+
+class Run:
+    """One run of one task, from its claim on."""
+
+    def __init__(
+        self,
+        task: TaskRecord,
+        definition: ProviderDefinition[BaseModel],
+        provider: Provider[BaseModel],
+        *,
+        journal: Journal,
+        history: History,
+        images: ImageStore,
+    ) -> None:
+        self._task = task
+        self._definition = definition
+        self._provider = provider
+        self._journal = journal
+        self._history = history
+        self._images = images
+        self._seen: set[tuple[ImageKind, int, int]] = set()
+        self._placeholders: set[asyncio.Task[None]] = set()
+
+    async def to_the_end(self) -> None:
+        """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
+        try:
+            await self._load_seen()
+            await self._watch()
+            await self._finish()
+        except ProviderError as exc:
+            await self._fail(failure_of(exc))
+        except NotAnImageError as exc:
+            await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, str(exc)))
+        except StorageError as exc:
+            await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, str(exc)))
+        finally:
+            await asyncio.gather(*self._placeholders)
+
+    async def give_up(self, error: Exception) -> None:
+        """End the task after a fault of this server's own; the log has the details."""
+        message = f"This server made a mistake ({type(error).__name__}); its log has the details."
+        await self._fail(self._own_failure(FailureCode.INTERNAL, message))
+
+    async def _watch(self) -> None:
+        request = self._request()
+        resume = await self._resume()
+        if resume is None:
+            await self._record(
+                StatusChanged(TaskStatus.SUBMITTING),
+                status=TaskStatus.SUBMITTING,
+                transport=Transport.PERHAPS_SENT.value,
+                submitted_at=now(),
+            )
+        async with aclosing(self._provider.run(request, reference=self._task.id, resume=resume)) as events:
+            async for event in events:
+                await self._take(event)
+
+    def _request(self) -> BaseModel:
+        try:
+            return self._definition.request.model_validate(self._task.request)
+        except ValidationError as exc:
+            # Stored by an older version with other rules.
+            transport = Transport(self._task.transport or Transport.NOT_SENT)
+            raise InvalidRequestError(
+                f"The stored request no longer fits this version's rules for {self._definition.title}: {exc}",
+                transport=transport,
+                billed=False if transport is Transport.NOT_SENT else None,
+            ) from exc
+
+    async def _resume(self) -> Submission | None:
+        """The submission to go on watching; None when nothing has been posted yet."""
+        task = self._task
+        if task.status is TaskStatus.QUEUED:
+            return None
+        if task.submission is not None:
+            if self._definition.capabilities.resumable:
+                return SUBMISSION.validate_python(task.submission)
+            raise OutcomeUnknownError(
+                f"This server stopped while {self._definition.title} was generating, and that answer cannot be opened "
+                "again. The generation was probably finished and billed. It is not sent again on its own; start a new "
+                "task if you want another one.",
+                transport=Transport.ACCEPTED,
+                request_id=SUBMISSION.validate_python(task.submission).request_id,
+            )
+        found = await self._provider.find(task.id)
+        if found is None:
+            raise OutcomeUnknownError(
+                f"This server stopped while the request was on its way to {self._definition.title}, which offers no "
+                "way to find out whether it arrived. It may have been billed. It is not sent again on its own; look "
+                "at the provider's usage page before you start a new task.",
+                transport=Transport.PERHAPS_SENT,
+            )
+        await self._accept(found)
+        return found
+
+    async def _take(self, event: ProviderEvent) -> None:
+        match event:
+            case Accepted(submission):
+                await self._accept(submission)
+            case Progress(fraction, origin, message):
+                progress = Progressed(fraction, origin, message)
+                await self._record(progress, progress=dataclasses.asdict(progress))
+            case PartialImage(index, partial_image_index, data):
+                await self._keep(ImageKind.PARTIAL, index, partial_image_index, data)
+            case FinalImage(index, data, effective):
+                await self._keep(ImageKind.FINAL, index, -1, data, effective)
+            case Usage():
+                usage = UsageReported(event.input_tokens, event.output_tokens, event.total_tokens, dict(event.reported))
+                await self._record(usage, usage=dataclasses.asdict(usage))
+            case Notice(message, parameter):
+                notice = NoticeGiven(message, parameter)
+                await self._record(notice, notices=[*self._task.notices, dataclasses.asdict(notice)])
+
+    async def _accept(self, submission: Submission) -> None:
+        if self._task.status is TaskStatus.RUNNING:
+            return
+        await self._record(
+            StatusChanged(TaskStatus.RUNNING),
+            status=TaskStatus.RUNNING,
+            transport=Transport.ACCEPTED.value,
+            submission=SUBMISSION.dump_python(submission, mode="json"),
+            accepted_at=now(),
+        )
+
+    async def _keep(
+        self, kind: ImageKind, index: int, partial_image_index: int, data: bytes, effective: Effective | None = None
+    ) -> None:
+        key = (kind, index, partial_image_index)
+        if key in self._seen:
+            return
+        stored = await self._images.put(data)
+        # A final picture must be whole before anybody is told; a partial one is shown at once and checked beside it.
+        placeholder = await self._images.placeholder(data) if kind is ImageKind.FINAL else None
+        image = ImageRecord(
+            id=new_id(),
+            project=self._task.project,
+            task_id=self._task.id,
+            kind=kind,
+            index=index,
+            partial_image_index=partial_image_index,
+            sha256=stored.sha256,
+            byte_size=stored.byte_size,
+            media_type=stored.measured.format.value,
+            width=stored.measured.width,
+            height=stored.measured.height,
+            placeholder=placeholder,
+        )
+        if kind is ImageKind.FINAL:
+            values = {} if effective is None or self._task.effective else {"effective": dataclasses.asdict(effective)}
+            await self._record(ImageReady(index, image.id), image=image, **values)
+        else:
+            await self._record(PartialImageReady(index, partial_image_index, image.id), image=image)
+            self._make_placeholder(image, data)
+        self._seen.add(key)
+
+    def _make_placeholder(self, image: ImageRecord, data: bytes) -> None:
+        task = asyncio.create_task(self._images.give_placeholder(image.id, data))
+        self._placeholders.add(task)
+        task.add_done_callback(self._placeholders.discard)
+
+    async def _finish(self) -> None:
+        if any(kind is ImageKind.FINAL for kind, _, _ in self._seen):
+            await self._record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
+        elif not self._definition.capabilities.delivers_images:
+            await self._record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
+        else:
+            message = f"{self._definition.title} reported success, but delivered no picture."
+            await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, message))
+
+    async def _fail(self, failure: Failure) -> None:
+        await self._record(
+            Failed(failure),
+            status=TaskStatus.FAILED,
+            failure=FAILURE.dump_python(failure, mode="json"),
+            transport=failure.transport.value,
+            finished_at=now(),
+        )
+
+    def _own_failure(self, code: FailureCode, message: str) -> Failure:
+        transport = Transport(self._task.transport or Transport.NOT_SENT)
+        billed = {Transport.NOT_SENT: False, Transport.PERHAPS_SENT: None, Transport.ACCEPTED: True}[transport]
+        return Failure(code=code, message=message, retryable=False, billed=billed, transport=transport)
+
+    async def _record(self, change: Change, *, image: ImageRecord | None = None, **values: object) -> None:
+        self._task = await self._journal.append(self._task, change, image=image, **values)
+
+    async def _load_seen(self) -> None:
+        for kind in ImageKind:
+            for image in (await self._history.images_of([self._task.id], kind))[self._task.id]:
+                self._seen.add((kind, image.index, image.partial_image_index))

@@ -1,0 +1,81 @@
+"""Starting a task: one click, one row, one event, one place in the queue, in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from pydantic import BaseModel, JsonValue
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from tasks.database import Database
+from tasks.engine import Engine
+from tasks.errors import IdempotencyConflictError
+from tasks.events import StatusChanged
+from tasks.journal import Journal
+from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord
+from tasks.status import TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a client asked for. `request` has been validated; `sandbox` says who will carry it out."""
+
+    provider: str
+    request: BaseModel
+    sandbox: bool
+    idempotency_key: str | None = None
+    name: str | None = None
+    tags: Sequence[str] = ()
+    metadata: JsonValue = None
+    project: str = DEFAULT_PROJECT
+
+
+async def start(new: NewTask, *, database: Database, journal: Journal, engine: Engine) -> TaskRecord:
+    """Store the task and queue it. With an idempotency key that was used before, answer with that task instead.
+
+    Raises `IdempotencyConflictError` when the key belongs to another request.
+    """
+    task = _record(new)
+    async with database.write() as session:
+        if earlier := await _earlier(session, task):
+            return earlier
+        event = await journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
+        await engine.enqueue(session, task.id)
+    journal.publish(event)
+    engine.wake()
+    return task
+
+
+async def _earlier(session: AsyncSession, task: TaskRecord) -> TaskRecord | None:
+    if task.idempotency_key is None:
+        return None
+    statement = select(TaskRecord).where(
+        col(TaskRecord.project) == task.project, col(TaskRecord.idempotency_key) == task.idempotency_key
+    )
+    earlier = (await session.exec(statement)).one_or_none()
+    if earlier is not None and earlier.fingerprint != task.fingerprint:
+        raise IdempotencyConflictError(task.idempotency_key, earlier.id, earlier.number or 0)
+    return earlier
+
+
+def _record(new: NewTask) -> TaskRecord:
+    request: JsonObject = new.request.model_dump(mode="json", exclude_none=True)
+    asked = {"provider": new.provider, "request": request, "name": new.name, "tags": new.tags, "metadata": new.metadata}
+    model = request.get("model")
+    return TaskRecord(
+        project=new.project,
+        provider=new.provider,
+        sandbox=new.sandbox,
+        request=request,
+        prompt=str(request.get("prompt", "")),
+        model=model if isinstance(model, str) else None,
+        idempotency_key=new.idempotency_key,
+        fingerprint=hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        name=new.name,
+        tags=list(new.tags),
+        client_metadata=new.metadata,
+    )

@@ -1,0 +1,38 @@
+"""Watching a task: the stored events first, then live ones, without a gap and without a repeat, until the last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from tasks.events import TaskEvent
+from tasks.feed import Feed
+from tasks.history import History
+
+SAFETY_SECONDS = 15.0
+"""How long to trust the silence of the feed before looking into the log."""
+
+
+async def watch(feed: Feed, history: History, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
+    """The events of a task with a sequence above `after`. Ends after the terminal one.
+
+    Listening starts before the log is read, so nothing that is committed in between is missed; what is then seen
+    twice is recognised by its sequence. The log decides: a hole in what the feed offers sends the reader back to it.
+    """
+    last = max(after, 0)
+    with feed.subscribe(task_id) as subscription:
+        while True:
+            task, events = await history.events(task_id, last)
+            for event in events:
+                yield event
+                last = event.sequence
+            if task is None or task.status.terminal:
+                return
+            while live := await subscription.next(SAFETY_SECONDS):
+                for event in live:
+                    if event.sequence == last + 1:
+                        yield event
+                        last = event.sequence
+                if live[-1].task.status.terminal and last == live[-1].sequence:
+                    return
+                if live[-1].sequence > last:
+                    break

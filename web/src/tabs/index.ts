@@ -1,0 +1,1 @@
+import type { TabDefinition } from "@graphiql/react";
