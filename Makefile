@@ -3,6 +3,57 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+TOOLS := $(VENV)/.tools
 
-.PHONY: serve test check schema bench lock clean
+COMPILE := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format schema bench lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+serve: $(RUNTIME) ## serve on http://127.0.0.1:8000, with the simulator where no account is configured
+	@$(BIN)/darkroom serve
+
+test: $(TOOLS) check ## everything: checks, then all tests
+	@$(BIN)/pytest
+
+check: $(TOOLS) ## ruff, mypy --strict, and the committed schema against the code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/darkroom schema --check schema.graphql
+
+format: $(TOOLS) ## put the code in order
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+schema: $(RUNTIME) ## write schema.graphql from the code
+	@$(BIN)/darkroom schema > schema.graphql
+
+bench: $(TOOLS) ## how much time Darkroom adds
+	@$(BIN)/python -m bench.added_time
+
+lock: $(TOOLS) ## write constraints.txt and constraints-tools.txt anew
+	@$(BIN)/pip-compile $(COMPILE) --extra build --output-file constraints.txt pyproject.toml
+	@$(BIN)/pip-compile $(COMPILE) --extra test --constraint constraints.txt --output-file constraints-tools.txt pyproject.toml
+
+clean: ## remove the virtual environment and everything built
+	rm -rf $(VENV) graph/static web/node_modules
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Everything is pinned with its hash; the project itself comes last, and needs nothing more.
+$(RUNTIME): $(VENV)/bin/python pyproject.toml constraints.txt $(shell find web/src web/*.json web/*.ts web/*.html web/hatch_build.py -type f 2>/dev/null)
+	@echo "Installing Darkroom into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): $(RUNTIME) constraints-tools.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints-tools.txt
+	@touch $@

@@ -123,6 +123,12 @@ _CHANGES: tuple[type[Change], ...] = (
 _ADAPTERS: dict[str, TypeAdapter[Change]] = {change.kind: TypeAdapter(change) for change in _CHANGES}
 
 
+PROGRESSED: TypeAdapter[Progressed] = TypeAdapter(Progressed)
+USAGE: TypeAdapter[UsageReported] = TypeAdapter(UsageReported)
+NOTICES: TypeAdapter[list[NoticeGiven]] = TypeAdapter(list[NoticeGiven])
+"""The newest progress and usage, and all notices, are also kept in the task's row, in the same form."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
     """One change of one task, at its place in the log.

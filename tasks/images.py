@@ -50,6 +50,7 @@ class ImageStore:
     def __init__(self, url: str, database: Database) -> None:
         self._url = url
         self._database = database
+        self._making: dict[str, asyncio.Task[str | None]] = {}
         if urlsplit(url).scheme == "file":
             Path(url2pathname(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
         self._store: ObjectStore = from_url(url)
@@ -64,16 +65,36 @@ class ImageStore:
         """A tiny `data:` URI of a picture. Raises `NotAnImageError` when a part of the picture is missing."""
         return await asyncio.to_thread(placeholder, data)
 
-    async def give_placeholder(self, image_id: str, data: bytes) -> None:
-        """Make the placeholder of a picture that has been announced without one; a broken picture gets none."""
-        try:
-            made = await self.placeholder(data)
-        except NotAnImageError as exc:
-            log.warning("The partial image %s has no placeholder: %s", image_id, exc)
+    async def placeholder_of(self, image: ImageRecord) -> str | None:
+        """The placeholder of a stored picture: the one it has, or one made now and kept; None if it is broken."""
+        if image.placeholder is not None:
+            return image.placeholder
+        making = self._making.get(image.id)
+        if making is None:
+            making = self.begin_placeholder(image, await self.read(image))
+        return await asyncio.shield(making)
+
+    def begin_placeholder(self, image: ImageRecord, data: bytes) -> asyncio.Task[str | None]:
+        """Start making the placeholder of a picture without holding up its announcement; whoever asks meanwhile waits
+        for the same one. It is kept in the row by `keep_placeholder`, once the row is there."""
+        making = asyncio.create_task(self._try_placeholder(image.id, data))
+        self._making[image.id] = making
+        making.add_done_callback(lambda _: self._making.pop(image.id, None))
+        return making
+
+    async def keep_placeholder(self, image_id: str, making: asyncio.Task[str | None]) -> None:
+        """Write a placeholder that is being made into the picture's row."""
+        if (made := await making) is None:
             return
         async with self._database.write() as session:
-            statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
-            await session.exec(statement)
+            await session.exec(update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made))
+
+    async def _try_placeholder(self, image_id: str, data: bytes) -> str | None:
+        try:
+            return await self.placeholder(data)
+        except NotAnImageError as exc:
+            log.warning("Image %s has no placeholder: %s", image_id, exc)
+            return None
 
     async def open(self, image: ImageRecord) -> AsyncGenerator[bytes, None]:
         """The original bytes in chunks, for sending. Missing bytes are a `StorageError` before the first chunk."""

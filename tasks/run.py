@@ -205,14 +205,12 @@ class Run:
             values = {} if effective is None or self._task.effective else {"effective": dataclasses.asdict(effective)}
             await self._record(ImageReady(index, image.id), image=image, **values)
         else:
+            making = self._images.begin_placeholder(image, data)
             await self._record(PartialImageReady(index, partial_image_index, image.id), image=image)
-            self._make_placeholder(image, data)
+            keeping = asyncio.create_task(self._images.keep_placeholder(image.id, making))
+            self._placeholders.add(keeping)
+            keeping.add_done_callback(self._placeholders.discard)
         self._seen.add(key)
-
-    def _make_placeholder(self, image: ImageRecord, data: bytes) -> None:
-        task = asyncio.create_task(self._images.give_placeholder(image.id, data))
-        self._placeholders.add(task)
-        task.add_done_callback(self._placeholders.discard)
 
     async def _finish(self) -> None:
         if any(kind is ImageKind.FINAL for kind, _, _ in self._seen):

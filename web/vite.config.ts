@@ -13,7 +13,13 @@ export default defineConfig({
     // Monaco, the editor inside GraphiQL, is one big lazy chunk; that is expected.
     chunkSizeWarningLimit: 6000,
     reportCompressedSize: false,
-    rolldownOptions: { input: { graphiql: "graphiql.html" } },
+    rolldownOptions: {
+      input: { graphiql: "graphiql.html" },
+      // "use client" and the like, in packages: a remark for frameworks that also render on a server.
+      onLog(level, log, handle) {
+        if (log.code !== "MODULE_LEVEL_DIRECTIVE") handle(level, log);
+      },
+    },
   },
   worker: { format: "es" },
   // `npm run dev`: this page with live reload at /static/graphiql.html, against a Darkroom that runs beside it.

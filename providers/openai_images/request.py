@@ -7,7 +7,7 @@ what each model takes. Source: contract openai-images §2, and the vendor page i
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from providers.described import DescribedEnum
 from providers.openai_images.families import (
@@ -29,6 +29,8 @@ from providers.openai_images.families import (
     known_sizes,
 )
 from providers.openai_images.rules import Problem, problems
+
+_R = TypeVar("_R", bound=BaseModel)
 
 _COMPRESSED = ("jpeg", "webp")
 
@@ -80,7 +82,8 @@ class OpenAIImagesRequest(BaseModel):
 
     size: str | None = Field(default=None, min_length=1, max_length=32, examples=known_sizes())
     """Width and height in pixels, such as `1024x1024`, or `auto`. Default: `auto`, for dall-e `1024x1024`. gpt-image-2
-    and newer take any WIDTHxHEIGHT: sides divisible by 16 and at most 3840, ratio up to 3:1, 655,360–8,294,400 pixels."""
+    and newer take any WIDTHxHEIGHT: sides divisible by 16 and at most 3840, ratio up to 3:1, 655,360 to
+    8,294,400 pixels."""
 
     quality: str | None = Field(default=None, min_length=1, max_length=64, examples=known_qualities())
     """How much work goes into the picture: `low`, `medium`, `high` or `auto` (default); from gpt-image-2.5 on also
@@ -129,21 +132,12 @@ class OpenAIImagesRequest(BaseModel):
             request = handler(data)
         except ValidationError as exc:
             own = exc.errors(include_url=False)
-            bad = {error["loc"][0] for error in own if error["loc"]}
-            sound = {name: value for name, value in data.items() if name in cls.model_fields and name not in bad}
-            # A field that is wrong in itself counts as left out, so that the rules can still judge the others.
-            request = handler({"prompt": "-", "model": "-", **sound})
-            found = [problem for problem in problems(request) if problem.field not in bad]
-            if not found:
-                raise
-            lines = [
-                InitErrorDetails(
-                    type=PydanticCustomError(error["type"], error["msg"], error.get("ctx")),
-                    loc=error["loc"],
-                    input=error["input"],
-                )
-                for error in own
-            ]
+            bad = {str(error["loc"][0]) for error in own}
+            request = _sound_part(data, bad, handler)
+            # Of a prompt that is too long for anybody, the family knows better how long it may be.
+            found = [each for each in problems(request) if each.field not in bad or each.code == "prompt_too_long"]
+            better = {each.field for each in found}
+            lines = [_own_line(error) for error in own if error["loc"][0] not in better]
             raise ValidationError.from_exception_data(
                 cls.__name__, [*lines, *(_line(problem, request) for problem in found)]
             ) from exc
@@ -185,11 +179,30 @@ class OpenAIImagesRequest(BaseModel):
         return reasons
 
 
+def _sound_part(data: dict[str, object], bad: set[str], handler: ModelWrapValidatorHandler[_R]) -> _R:
+    """The request without what is wrong in itself, so that the rules between the fields can still judge the rest."""
+    request = handler(
+        {
+            "prompt": "-",
+            "model": "-",
+            **{name: value for name, value in data.items() if name not in bad},
+            # A format that is wrong is not the default one: nothing that depends on it can be judged.
+            **({"output_format": "-"} if "output_format" in bad else {}),
+        }
+    )
+    prompt = data.get("prompt")
+    return request.model_copy(update={"prompt": prompt}) if isinstance(prompt, str) else request
+
+
+def _own_line(error: ErrorDetails) -> InitErrorDetails:
+    return InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"], ctx=error.get("ctx", {}))
+
+
 def _line(problem: Problem, request: OpenAIImagesRequest) -> InitErrorDetails:
     # The message is a value, not a template: a brace in what somebody typed must stay a brace.
     context = {"allowed": list(problem.allowed), "message": problem.message}
     return InitErrorDetails(
-        type=PydanticCustomError(problem.code, "{message}", context),  # type: ignore[arg-type]
+        type=PydanticCustomError(problem.code, "{message}", context),
         loc=(problem.field,),
         input=getattr(request, problem.field),
     )

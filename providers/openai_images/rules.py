@@ -1,7 +1,7 @@
 """The rules between the parameters, by model family: every problem of a request at once.
 
-Sources: contract openai-images §2 (fields), §2.1 (families), §2.3 (refusals). Problems carry the value, the rule and what is
-allowed, because the person who reads them has only that to go on.
+Sources: contract openai-images §2 (fields), §2.1 (families), §2.3 (refusals). Problems carry
+the value, the rule and what is allowed, because the person who reads them has only that to go on.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _domain_problems(request: OpenAIImagesRequest, family: Family) -> Iterator[P
             yield Problem(
                 field,
                 "value_not_supported",
-                f"'{value}' is not a {field} of {family.name}. Supported: {', '.join(allowed)}.",
+                f"{family.name} does not know {field} '{value}'. Supported: {', '.join(allowed)}.",
                 allowed,
             )
         else:

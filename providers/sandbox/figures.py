@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import ImageDraw
 
-from providers.sandbox.canvas import Canvas, Point
+from providers.sandbox.canvas import Canvas, Point, noise_line
 from providers.sandbox.palette import Colour, mix
 
 
@@ -99,6 +99,35 @@ def boat(canvas: Canvas, x: float, y: float, tall: float) -> None:
     canvas.polygon(hull, mix(palette.near, (150, 44, 40), 0.4), palette.near, top=deck, bottom=y)
 
 
+def _rock(canvas: Canvas, x: float, y: float) -> None:
+    """What a lighthouse stands on: its top is at `x`, `y`, its flanks go down into the water."""
+    palette, unit = canvas.palette, canvas.unit
+    rough = noise_line(canvas.dice, 61, waves=9, roughness=0.6)
+    outline = []
+    for step, bump in enumerate(rough):
+        across = step / 30 - 1
+        fall = max(0.0, abs(across) - 0.13) ** 1.5 * (canvas.height - y + 6 * unit) * 1.35
+        outline.append(
+            (x + across * 36 * unit, y - 1.5 * unit + fall + (bump - 0.5) * 6 * unit * min(1.0, fall / unit))
+        )
+    lowest = canvas.height + 8 * unit
+    outline += [(x + 36 * unit, lowest), (x - 36 * unit, lowest)]
+    canvas.polygon(outline, mix(palette.near, palette.far, 0.3), palette.near, top=y - 2 * unit)
+
+
+def rain(canvas: Canvas) -> None:
+    """Slanting streaks over everything."""
+    dice, unit = canvas.dice, canvas.unit
+
+    def draw(pen: ImageDraw.ImageDraw, scale: float) -> None:
+        for _ in range(170):
+            x, y, length = dice.random() * canvas.width * 1.2, dice.random() * canvas.height, dice.uniform(2, 6) * unit
+            ends = [x * scale, y * scale, (x - length * 0.35) * scale, (y + length) * scale]
+            pen.line(ends, fill=255, width=max(1, round(0.16 * unit * scale)))
+
+    canvas.fill(draw, [mix(canvas.palette.light, canvas.palette.haze, 0.5)], opacity=0.28)
+
+
 def lighthouse(canvas: Canvas, x: float, y: float, tall: float) -> None:
     """A striped tower on a rock; its lamp is lit, and at night it has a beam."""
     palette, unit = canvas.palette, canvas.unit
@@ -109,19 +138,7 @@ def lighthouse(canvas: Canvas, x: float, y: float, tall: float) -> None:
             canvas.polygon(
                 [(x, lamp), (far, lamp - tall * 0.32), (far, lamp + tall * 0.12)], palette.light, opacity=0.16
             )
-    rock = [
-        (x - 27 * unit, canvas.height),
-        (x - 17 * unit, y + 6 * unit),
-        (x - 8 * unit, y - 1 * unit),
-        (x - 3 * unit, y - 2 * unit),
-    ]
-    rock += [
-        (x + 5 * unit, y - 1.4 * unit),
-        (x + 12 * unit, y + 4 * unit),
-        (x + 24 * unit, y + 9 * unit),
-        (x + 33 * unit, canvas.height),
-    ]
-    canvas.polygon(rock, mix(palette.near, palette.far, 0.25), palette.near, top=y - 2 * unit)
+    _rock(canvas, x, y)
     white, red = mix(palette.light, palette.haze, 0.2), mix((186, 52, 48), palette.near, 0.2)
     dark = 0.42 if palette.night else 0.1
     bands = 6
@@ -163,7 +180,7 @@ def glints(canvas: Canvas, x: float, horizon: float) -> None:
 
 
 def skyline(canvas: Canvas, base: float, rise: tuple[float, float], paint: Colour, *, windows: bool) -> None:
-    """A row of buildings from below the picture up to `rise` (lowest, highest) above `base`, fractions of the height."""
+    """A row of buildings that end `rise` (lowest, highest) above `base`, all as fractions of the picture's height."""
     dice, unit, palette = canvas.dice, canvas.unit, canvas.palette
     buildings: list[tuple[float, float, float]] = []
     x = -dice.uniform(0, 6) * unit

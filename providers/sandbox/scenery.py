@@ -31,6 +31,8 @@ def paint_scene(words: frozenset[str], dice: random.Random, width: int, height: 
         figures.balloon(canvas, width / 2 - side * dice.uniform(0.18, 0.3) * width, height * 0.3, 7 * canvas.unit)
     elif not palette.night:
         figures.birds(canvas, width / 2 - side * dice.uniform(0.05, 0.3) * width, height * dice.uniform(0.2, 0.34))
+    if words & {"rain", "rainy", "storm", "stormy"}:
+        figures.rain(canvas)
     canvas.vignette(0.3)
     return canvas
 
@@ -122,8 +124,8 @@ def _cloud(canvas: Canvas, x: float, y: float) -> None:
 
     def draw(pen: ImageDraw.ImageDraw, scale: float) -> None:
         for _ in range(9):
-            offset, half = dice.uniform(-1, 1) * reach, dice.uniform(0.2, 0.55) * reach
-            level, thick = dice.uniform(-1, 1) * 1.6 * unit, dice.uniform(0.5, 1.3) * unit
+            offset, half = dice.uniform(-1, 1) * reach, dice.uniform(0.3, 0.6) * reach
+            level, thick = dice.uniform(-1, 1) * 1.3 * unit, dice.uniform(0.4, 0.9) * unit
             box = (x + offset - half, y + level - thick, x + offset + half, y + level + thick)
             pen.rounded_rectangle([v * scale for v in box], radius=thick * scale, fill=255)
 
@@ -227,16 +229,16 @@ def _city(canvas: Canvas, sun: Point, words: frozenset[str]) -> None:
 
 
 _Scene = Callable[[Canvas, Point, frozenset[str]], None]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _SCENES: dict[_Scene, frozenset[str]] = {
-    _mountains: frozenset(
-        "mountain mountains hill hills peak valley landscape snow snowy winter dragon castle".split()
-    ),
-    _sea: frozenset(
-        "sea ocean wave waves boat ship sailing beach island lighthouse harbour harbor lake river fish".split()
-    ),
-    _dunes: frozenset("desert dune dunes sand camel mars planet savanna".split()),
-    _forest: frozenset("forest wood woods tree trees fox deer bear owl jungle garden cabin".split()),
-    _city: frozenset(
-        "city town street skyline building buildings tower tokyo paris london york robot cyber cyberpunk neon car".split()
-    ),
+    _mountains: _words("mountain mountains hill hills peak valley landscape snow snowy winter dragon castle"),
+    _sea: _words("sea ocean wave waves boat ship sailing beach island lighthouse harbour harbor lake river fish"),
+    _dunes: _words("desert dune dunes sand camel mars planet savanna"),
+    _forest: _words("forest wood woods tree trees fox deer bear owl jungle garden cabin"),
+    _city: _words("city town street skyline building buildings tower tokyo paris london robot cyberpunk neon car"),
 }

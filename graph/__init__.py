@@ -1,0 +1,1 @@
+"""The typed face: the only room that knows Strawberry, HTTP and websockets."""

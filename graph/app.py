@@ -1,0 +1,72 @@
+"""The ASGI application: everything this server answers, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from providers.registry import PROVIDERS
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from graph.http import STATIC, GraphQLView
+from graph.images import Images
+from graph.schema import schema
+from graph.settings import ServerSettings
+from providers.contract import ProviderDefinition
+from providers.sandbox.app import sandbox
+from providers.sandbox.ledger import Ledger
+from tasks.darkroom import Darkroom
+from tasks.settings import TaskSettings
+
+
+def create_app(
+    server: ServerSettings,
+    tasks: TaskSettings,
+    *,
+    base_url: str,
+    definitions: Sequence[ProviderDefinition[BaseModel]] = PROVIDERS,
+) -> Starlette:
+    """The application. `base_url` is where it will be reached from this machine, for its own simulators."""
+    darkroom = Darkroom(tasks, definitions, sandbox_url=server.sandbox_url or f"{base_url}/sandbox")
+    view = GraphQLView(schema, darkroom, server)
+    routes: list[BaseRoute] = [
+        Route("/", lambda _: RedirectResponse("/graphql")),
+        Route("/graphql", view, methods=["GET", "POST"]),
+        WebSocketRoute("/graphql", view),
+        Route("/images/{id}", Images(darkroom).get, methods=["GET"]),
+        Route("/healthz", health, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+    ]
+    ledger = None
+    if server.sandbox_url is None and any(provider.sandbox for provider in darkroom.providers.values()):
+        ledger = Ledger(tasks.home / "sandbox" / "ledger.db")
+        routes.append(Mount("/sandbox", sandbox({one.name: one.simulator(ledger) for one in definitions}, ledger)))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await darkroom.open()
+        try:
+            yield
+        finally:
+            await darkroom.close()
+            if ledger is not None:
+                ledger.close()
+
+    middleware = [
+        Middleware(CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware if server.allowed_origins else ())
+    app.state.darkroom = darkroom
+    return app
+
+
+async def health(_: Request) -> Response:
+    """Alive. Asks no provider anything, and never generates."""
+    return Response('{"status":"ok"}', media_type="application/json")

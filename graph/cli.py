@@ -1,0 +1,146 @@
+"""The command `darkroom`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from providers.registry import PROVIDERS
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from starlette.applications import Starlette
+
+from graph import logs
+from graph.app import create_app
+from graph.schema import print_schema
+from graph.settings import ServerSettings
+from graph.welcome import welcome
+from providers.sandbox.app import sandbox
+from providers.sandbox.ledger import Ledger
+from tasks.database import Database
+from tasks.settings import TaskSettings
+
+cli = typer.Typer(
+    help="Darkroom: a self-hosted GraphQL server for image generation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+console = Console(stderr=True)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [DARKROOM_HOST].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].")] = None,
+) -> None:
+    """Serve the API and run the tasks."""
+    server = ServerSettings().model_copy(
+        update={name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    )
+    tasks = TaskSettings()
+    config = _config(server, tasks)
+    socket = config.bind_socket()
+    # Listening before the start: tasks that the last process left behind begin at once, and may use our own sandbox.
+    socket.listen(2048)
+    base_url = server.base_url(socket.getsockname()[1])
+    app = create_app(server, tasks, base_url=base_url)
+    config.app = app
+    welcome(console, base_url, app.state.darkroom)
+    uvicorn.Server(config).run(sockets=[socket])
+
+
+@cli.command(name="sandbox")
+def serve_sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8100,
+) -> None:
+    """Serve only the simulators; point servers at them with DARKROOM_SANDBOX_URL."""
+    tasks = TaskSettings()
+    server = ServerSettings().model_copy(update={"host": host, "port": port})
+    ledger = Ledger(tasks.home / "sandbox" / "ledger.db")
+    config = _config(server, tasks)
+    config.app = Starlette()
+    config.app.mount("/sandbox", sandbox({one.name: one.simulator(ledger) for one in PROVIDERS}, ledger))
+    console.print(
+        f"Simulators on [bold]{server.base_url()}/sandbox[/] — DARKROOM_SANDBOX_URL={server.base_url()}/sandbox"
+    )
+    uvicorn.Server(config).run()
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database up to date, and stop."""
+    database = Database(TaskSettings().database)
+
+    async def run() -> None:
+        await database.migrate()
+        await database.close()
+
+    asyncio.run(run())
+    console.print(f"{database.url.render_as_string(hide_password=True)} is up to date.")
+
+
+@cli.command()
+def schema(
+    check: Annotated[Path | None, typer.Option(help="Compare with this file, and fail when it differs.")] = None,
+) -> None:
+    """Print the GraphQL schema."""
+    text = print_schema()
+    if check is None:
+        typer.echo(text, nl=False)
+    elif not check.exists() or check.read_text() != text:
+        console.print(f"[red]{check} is not the schema of this code.[/] Run `make schema` and look at the difference.")
+        raise typer.Exit(1)
+
+
+@cli.command()
+def settings(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Print every setting with its value and where that comes from; secrets are masked."""
+    from graph.settings_report import report
+
+    rows = report()
+    if as_json:
+        typer.echo(json.dumps([{"name": r.name, "value": r.value, "source": r.source} for r in rows], indent=2))
+        return
+    table = Table("setting", "value", "from", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row.name, escape(row.value), row.source, style="dim" if row.source == "default" else "")
+    Console().print(table)
+
+
+def _config(server: ServerSettings, tasks: TaskSettings) -> uvicorn.Config:
+    logs.configure(server.log_format)
+    return uvicorn.Config(
+        app=lambda: None,  # set by the caller, once the socket and with it the port are known
+        host=server.host,
+        port=server.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        # Pictures do not compress, and base64 costs far more time than it saves.
+        ws_per_message_deflate=False,
+        ws_max_size=server.max_body_bytes,
+        timeout_graceful_shutdown=int(tasks.shutdown_seconds) + 1,
+    )
+
+
+def main() -> None:
+    """The entry point: mistakes in settings are explained, not traced."""
+    try:
+        cli()
+    except ValidationError as exc:
+        console.print("[red]A setting is not valid:[/]")
+        for error in exc.errors(include_url=False, include_input=False):
+            name = "DARKROOM_" + "_".join(map(str, error["loc"])).upper()
+            console.print(f"  [bold]{name}[/]: {escape(error['msg'])}")
+        raise SystemExit(2) from exc

@@ -1,0 +1,202 @@
+"""GraphQL over HTTP and websockets: Strawberry's view, with the answers that the specification asks for.
+
+A request that cannot be executed gets a 4xx with GraphQL `errors`, an `extensions.code`, and no `data` (the
+GraphQL-over-HTTP draft, "application/graphql-response+json"; clients that accept only `application/json` get 200 for
+errors in the document, as that draft's legacy rules say). Websockets speak `graphql-transport-ws` only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import GraphQLSyntaxError
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import MissingQueryError
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
+from strawberry.schema.base import BaseSchema
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from graph.context import Context
+from graph.settings import ServerSettings
+from tasks.darkroom import Darkroom
+
+log = logging.getLogger(__name__)
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+STATIC = Path(__file__).parent / "static"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' ws: wss:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+DRAIN_LIMIT = 64 * 1024 * 1024
+"""How much of a body that is too large is read and thrown away, so that the client can read its answer."""
+
+
+class QuietWebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    """A client that vanishes while events flow is no fault: it leaves no traceback."""
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        """Called with whatever ended an operation's task."""
+        if isinstance(error, WebSocketDisconnect):
+            log.debug("A client left while an event was being sent to it")
+        else:
+            log.error("A websocket operation failed", exc_info=error)
+
+
+class GraphQLView(GraphQL[Context, None]):
+    """The endpoint `/graphql`: GraphiQL for browsers, GraphQL for everybody else."""
+
+    graphql_transport_ws_handler_class = QuietWebSocketHandler
+
+    def __init__(self, schema: BaseSchema, darkroom: Darkroom, settings: ServerSettings) -> None:
+        super().__init__(
+            schema,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=10),
+            allowed_origins=settings.allowed_origins,
+        )
+        self._darkroom = darkroom
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one websocket."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        body = LimitedBody(receive, self._settings.max_body_bytes)
+        try:
+            response = await self.run(Request(scope, body.receive))
+        except HTTPException as exc:
+            response = problem(exc.status_code, exc.reason)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        """What resolvers see; made once per request, and once per websocket."""
+        accept = request.headers.get("accept", "")
+        request.state.media_type = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
+        request.state.sub_response = response
+        return Context(darkroom=self._darkroom, base_url=self._settings.public_url or origin(request))
+
+    async def execute_single(
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        sub_response: Response,
+        context: Context,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        """Run a query or a mutation. Over plain HTTP there are no subscriptions, and GET changes nothing."""
+        allowed = {OperationType.QUERY} if request_adapter.method == "GET" else set(OperationType)
+        try:
+            return await self.schema.execute(
+                request_data.query,
+                variable_values=request_data.variables,
+                context_value=context,
+                operation_name=request_data.operation_name,
+                allowed_operation_types=allowed - {OperationType.SUBSCRIPTION},
+            )
+        except CannotGetOperationTypeError as exc:
+            raise HTTPException(400, exc.as_http_error_reason()) from exc
+        except InvalidOperationTypeError as exc:
+            if exc.operation_type is OperationType.SUBSCRIPTION:
+                reason = (
+                    "A subscription needs a connection that stays open. Open a websocket to this URL with the "
+                    f"subprotocol `{GRAPHQL_TRANSPORT_WS_PROTOCOL}`; any graphql-ws client does that."
+                )
+                raise HTTPException(400, reason) from exc
+            raise HTTPException(405, "Mutations change something, so they must be sent with POST.") from exc
+        except MissingQueryError as exc:
+            raise HTTPException(400, 'There is no `query` in the request. Send JSON like {"query": "…"}.') from exc
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """A request that was not executed has no `data`, and a 4xx where the client knows what that means."""
+        data = process_result(result)
+        if result.data is None and result.errors and all(error.path is None for error in result.errors):
+            data.pop("data", None)
+            if request.state.media_type == GRAPHQL_RESPONSE:
+                syntax = isinstance(result.errors[0], GraphQLSyntaxError)
+                request.state.sub_response.status_code = 400 if syntax else 422
+        return data
+
+    def create_response(
+        self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
+    ) -> Response:
+        """The answer, in the media type the client asked for."""
+        response = super().create_response(response_data, sub_response)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    async def render_graphql_ide(self, request: Request) -> Response:
+        """GraphiQL, from this server alone."""
+        page = STATIC / "graphiql.html"
+        headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "x-content-type-options": "nosniff"}
+        if page.exists():
+            return FileResponse(page, headers=headers | {"cache-control": "no-cache"})
+        return HTMLResponse(
+            "<!doctype html><title>Darkroom</title><p>GraphiQL has not been built into this installation. "
+            "Run <code>python web/hatch_build.py</code> in the source folder. The API itself works: POST to this URL.",
+            status_code=503,
+            headers=headers,
+        )
+
+    def decode_json(self, data: str | bytes) -> object:
+        """Strict and fast JSON."""
+        return orjson.loads(data)
+
+    def encode_json(self, data: object) -> str:
+        """Strict and fast JSON."""
+        return orjson.dumps(data).decode()
+
+
+class LimitedBody:
+    """A request body that may not grow beyond a limit. What is too much is read and dropped, then refused."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seen = 0
+
+    async def receive(self) -> Message:
+        """The next message; raises a 413 when the body is too large."""
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            while message.get("more_body") and self._seen < DRAIN_LIMIT:
+                message = await self._receive()
+                self._seen += len(message.get("body", b""))
+            raise HTTPException(
+                413,
+                f"The request is larger than {self._limit:,} bytes, the most this server reads "
+                "(DARKROOM_MAX_BODY_BYTES). Prompts are text; picture data has no place in a request.",
+            )
+        return message
+
+
+CODES: Mapping[int, str] = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "REQUEST_TOO_LARGE"}
+
+
+def problem(status: int, message: str) -> Response:
+    """An answer to a request that never became GraphQL, in GraphQL's form."""
+    body: dict[str, Any] = {"errors": [{"message": message, "extensions": {"code": CODES.get(status, "BAD_REQUEST")}}]}
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
+def origin(request: Request | WebSocket) -> str:
+    """Where a client reached this server, as it was typed there."""
+    secure = request.url.scheme in ("https", "wss")
+    return f"{'https' if secure else 'http'}://{request.headers.get('host') or request.url.netloc}"

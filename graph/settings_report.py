@@ -1,0 +1,67 @@
+"""`darkroom settings`: every setting, its value, and where the value comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+from graph.settings import ServerSettings
+from providers.openai_images.settings import OpenAIImagesSettings
+from tasks.settings import TaskSettings
+
+SETTINGS: tuple[type[BaseSettings], ...] = (ServerSettings, TaskSettings, OpenAIImagesSettings)
+"""Every settings class there is, in the order they are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as it is in force."""
+
+    name: str
+    value: str
+    source: str
+    description: str
+
+
+def report(env_file: Path = Path(".env")) -> list[SettingRow]:
+    """All settings in force, secrets masked. Raises pydantic's `ValidationError` when one is not valid."""
+    in_file = {name.upper() for name in dotenv_values(env_file)} if env_file.exists() else set[str]()
+    in_environment = {name.upper() for name in os.environ}
+    rows: list[SettingRow] = []
+    for cls in SETTINGS:
+        settings = cls()
+        for name, variable, description in variables(cls):
+            source = (
+                "environment" if variable in in_environment else str(env_file) if variable in in_file else "default"
+            )
+            rows.append(SettingRow(variable, _shown(getattr(settings, name)), source, description))
+    return rows
+
+
+def variables(cls: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
+    """The field, the environment variable and the description of each setting of a class."""
+    prefix = cls.model_config.get("env_prefix", "")
+    for name, field in cls.model_fields.items():
+        yield name, f"{prefix}{name}".upper(), " ".join((field.description or "").split())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    if value is None:
+        return "–"
+    # A database URL may carry a password.
+    return _without_password(value) if isinstance(value, str) and "://" in value else str(value)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{host}"

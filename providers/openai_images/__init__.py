@@ -1,0 +1,40 @@
+"""OpenAI-style images: `POST …/images/generations`, at OpenAI, behind the TrueFoundry gateway, or anywhere else."""
+
+from __future__ import annotations
+
+from providers.contract import Capabilities, ProviderDefinition
+from providers.openai_images.adapter import OpenAIImages
+from providers.openai_images.families import FAMILIES
+from providers.openai_images.request import OpenAIImagesRequest
+from providers.openai_images.settings import OpenAIImagesSettings
+from providers.openai_images.simulator import simulator
+
+
+def connect(sandbox_url: str) -> OpenAIImages:
+    """A client for the account in the settings, or for the sandbox at `sandbox_url` where there is none.
+
+    Raises pydantic's ValidationError for settings that cannot be meant.
+    """
+    settings = OpenAIImagesSettings()
+    return OpenAIImages(settings, base_url=settings.base_url or sandbox_url, sandbox=settings.base_url is None)
+
+
+DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
+    name="openai_images",
+    title="OpenAI Images",
+    description="Any API that speaks OpenAI's images/generations: OpenAI itself, the TrueFoundry AI Gateway and the "
+    "providers behind it.",
+    request=OpenAIImagesRequest,
+    capabilities=Capabilities(
+        max_images=max(family.max_images for family in FAMILIES),
+        max_partial_images=max(family.max_partial_images for family in FAMILIES),
+        resumable=False,
+        findable=False,
+        cancellable=False,
+        delivers_images=True,
+        reports_usage=True,
+        reports_cost=False,
+    ),
+    connect=connect,
+    simulator=simulator,
+)

@@ -1,0 +1,227 @@
+"""Speaks `POST …/images/generations` over httpx: OpenAI itself, a gateway in front of it, or the sandbox.
+
+The request is sent exactly once. No redirect is followed with it and no proxy is taken from the environment (see
+`providers.http`). The answer is read by what it is, not by what was asked for: an event stream or a JSON body
+(contract openai-images §3.2). There is no job behind it: whoever loses the connection loses the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+import orjson
+from pydantic import JsonValue
+
+from providers.contract import Accepted, CancelOutcome, Notice, ProviderEvent, Submission
+from providers.errors import OutcomeUnknownError, ProviderError, TimedOutError, Transport
+from providers.http import async_client, is_loopback
+from providers.links import LinkFetcher, LinkLimits
+from providers.openai_images.answer import Answer
+from providers.openai_images.errors import Speaker, not_answered, refusal
+from providers.openai_images.request import OpenAIImagesRequest
+from providers.openai_images.settings import PREFIX, OpenAIImagesSettings
+from providers.openai_images.stream import LARGE, stream_events
+
+_LAST_WORDS_SECONDS = 1.0
+"""How long to go on listening after the last picture. Only repeats can follow, but hanging up looks like a fault."""
+
+_ERROR_BODY_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Clock:
+    """When the answer has to be over, in the event loop's time; moved forward once every picture is here."""
+
+    at: float
+
+
+class OpenAIImages:
+    """An account at an OpenAI-style images API, or the sandbox. See `providers.contract.Provider`."""
+
+    def __init__(self, settings: OpenAIImagesSettings, *, base_url: str, sandbox: bool) -> None:
+        self.sandbox = sandbox
+        self._settings = settings
+        base = httpx.URL(base_url)
+        self._url = base.copy_with(path=f"{base.path.rstrip('/')}/images/generations")
+        token = settings.token.get_secret_value() if settings.token is not None else None
+        self._speaker = Speaker(base.netloc.decode("ascii"), token)
+        self._client = async_client(
+            connect_seconds=settings.connect_timeout_seconds, read_seconds=settings.read_timeout_seconds
+        )
+        self._links = LinkFetcher(
+            LinkLimits(max_bytes=settings.link_max_bytes, seconds=settings.link_timeout_seconds),
+            allow_private=settings.allow_private_links,
+            allow_loopback=sandbox or is_loopback(base.host),
+            private_setting=f"{PREFIX}ALLOW_PRIVATE_LINKS",
+        )
+
+    async def run(
+        self, request: OpenAIImagesRequest, *, reference: str, resume: Submission | None = None
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        """Posts once and reads the answer to its end; `resume` is not possible here and raises OutcomeUnknownError."""
+        if resume is not None:
+            raise OutcomeUnknownError(
+                f"The answer of {self._speaker.host} was lost with the connection, and this API has no way to open it "
+                "again. The picture may have been made and billed.",
+                transport=Transport.ACCEPTED,
+                request_id=resume.request_id,
+            )
+        clock = _Clock(asyncio.get_running_loop().time() + self._settings.total_timeout_seconds)
+        response = await self._post(request, reference, clock)
+        try:
+            if not response.is_success:
+                raise await self._refused(response, clock)
+            yield Accepted(Submission(request_id=response.headers.get("x-request-id")))
+            for parameter, reason in request.dropped().items():
+                yield Notice(reason, parameter)
+            answer = Answer(
+                pictures=request.n or 1,
+                partials=request.partial_images or 0,
+                model=response.headers.get("x-tfy-resolved-model"),
+                request_id=response.headers.get("x-request-id"),
+                speaker=self._speaker,
+                fetch=self._links.fetch,
+            )
+            streamed = response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/event-stream"
+            read = self._stream if streamed else self._body
+            async with aclosing(read(response, answer, clock)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await response.aclose()
+
+    async def find(self, reference: str) -> Submission | None:
+        """Nobody can tell: this API keeps no record that could be asked for."""
+        return None
+
+    async def cancel(self, submission: Submission) -> CancelOutcome:
+        """Nobody listens any more once `run` is closed; whether the vendor stops and bills is not documented."""
+        return CancelOutcome.ABANDONED
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _post(self, request: OpenAIImagesRequest, reference: str, clock: _Clock) -> httpx.Response:
+        sent = False
+
+        async def trace(event: str, _info: object) -> None:
+            nonlocal sent
+            sent = sent or event.endswith("send_request_headers.started")
+
+        headers = {"Content-Type": "application/json", **self._settings.headers(reference)}
+        headers["Accept"] = "text/event-stream, application/json" if request.streams() else "application/json"
+        if self.sandbox:
+            headers.setdefault("Authorization", "Bearer sandbox")
+        post = self._client.build_request(
+            "POST", self._url, content=orjson.dumps(request.body()), headers=headers, extensions={"trace": trace}
+        )
+        try:
+            async with asyncio.timeout_at(clock.at):
+                return await self._client.send(post, stream=True)
+        except (httpx.TransportError, TimeoutError) as exc:
+            raise not_answered(exc, self._speaker, sent=sent) from exc
+
+    async def _refused(self, response: httpx.Response, clock: _Clock) -> ProviderError:
+        """What a refusal says, as far as it can be read: the status alone decides already."""
+        body = b""
+        try:
+            async with asyncio.timeout_at(clock.at):
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _ERROR_BODY_BYTES:
+                        break
+        except (httpx.TransportError, httpx.DecodingError, TimeoutError):
+            pass  # cut off: what arrived has to do
+        return refusal(response.status_code, response.headers, body, self._speaker)
+
+    async def _stream(
+        self, response: httpx.Response, answer: Answer, clock: _Clock
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        loop = asyncio.get_running_loop()
+        async with (
+            aclosing(self._chunks(response, answer, clock)) as chunks,
+            aclosing(stream_events(chunks, limit=self._settings.frame_limit_bytes)) as events,
+        ):
+            try:
+                async for event in events:
+                    async with aclosing(answer.of_event(event)) as told:
+                        async for each in told:
+                            yield each
+                    if answer.complete:
+                        clock.at = min(clock.at, loop.time() + _LAST_WORDS_SECONDS)
+            except ProviderError:
+                if not answer.complete:
+                    raise
+        if not answer.complete:
+            raise answer.truncated("ended")
+
+    async def _body(
+        self, response: httpx.Response, answer: Answer, clock: _Clock
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        parts = await self._read(response, answer, clock)
+        size = sum(map(len, parts))
+        try:
+            body = await asyncio.to_thread(_json, parts) if size > LARGE else _json(parts)
+        except orjson.JSONDecodeError as exc:
+            start = self._speaker.clean(b"".join(parts)[:60].decode(errors="replace"))
+            if start.startswith("{") and exc.pos >= len(exc.doc):
+                raise answer.truncated("ended inside its JSON") from exc
+            kind = media_type or "of an unknown type"
+            raise answer.bad(f"is {kind} and no JSON (it starts with {start!r}); check {PREFIX}BASE_URL") from exc
+        if not isinstance(body, dict):
+            raise answer.bad("is JSON, but no object")
+        async with aclosing(answer.of_body(body)) as told:
+            async for each in told:
+                yield each
+
+    async def _read(self, response: httpx.Response, answer: Answer, clock: _Clock) -> list[bytes]:
+        limit = self._settings.frame_limit_bytes * answer.expected
+        parts: list[bytes] = []
+        size = 0
+        async with aclosing(self._chunks(response, answer, clock)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise answer.bad(f"is larger than {limit:,} bytes; see {PREFIX}FRAME_LIMIT_BYTES")
+                parts.append(chunk)
+        return parts
+
+    async def _chunks(self, response: httpx.Response, answer: Answer, clock: _Clock) -> AsyncGenerator[bytes, None]:
+        """The bytes of the answer. An answer that has delivered everything may end in any way."""
+        async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as stream:
+            while True:
+                try:
+                    async with asyncio.timeout_at(clock.at):
+                        chunk = await anext(stream, None)
+                except (httpx.TransportError, httpx.DecodingError, TimeoutError) as exc:
+                    if answer.complete:
+                        return
+                    raise self._cut(exc, answer) from exc
+                if chunk is None:
+                    return
+                yield chunk
+
+    def _cut(self, exc: Exception, answer: Answer) -> ProviderError:
+        if isinstance(exc, httpx.DecodingError):
+            return answer.bad("is compressed in a way that cannot be read")
+        if isinstance(exc, httpx.TransportError) and not isinstance(exc, httpx.TimeoutException):
+            return answer.truncated("was cut off")
+        silent, total = self._settings.read_timeout_seconds, self._settings.total_timeout_seconds
+        return TimedOutError(
+            f"The answer of {self._speaker.host} was given up: silent for {silent:g} seconds, or not over after "
+            f"{total:g}. The request may have been billed; it was not sent again.",
+            transport=Transport.ACCEPTED,
+            billed=answer.billed,
+        )
+
+
+def _json(parts: list[bytes]) -> JsonValue:
+    value: JsonValue = orjson.loads(b"".join(parts))
+    return value

@@ -1,0 +1,252 @@
+"""What an answer means, event by event: which picture a stage belongs to, what is a repeat, what is still missing.
+
+Sources: contract openai-images §3.1 (JSON body), §3.2 (events), §3.3 (usage). Only the type and the picture itself
+are counted on; every other field may be absent.
+
+The API does not say to which of several pictures a streamed event belongs. Finals are numbered as they come, and a
+partial image goes to the first unfinished picture that has no stage with that number yet; that is right for pictures
+sent one after the other and for pictures that take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeAlias
+
+from pydantic import JsonValue
+
+from providers.contract import (
+    Effective,
+    FinalImage,
+    Notice,
+    PartialImage,
+    Progress,
+    ProgressOrigin,
+    ProviderEvent,
+    Usage,
+)
+from providers.errors import (
+    BadResponseError,
+    ProviderError,
+    ResultUnavailableError,
+    Transport,
+    TruncatedError,
+)
+from providers.openai_images.errors import Speaker, failure_in_answer
+from providers.openai_images.pictures import CutPictureError, NotAPictureError, decode_picture
+from providers.openai_images.stream import LARGE, StreamEvent
+
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+
+class Answer:
+    """One answer while it arrives. `fetch` gets the file behind a link."""
+
+    def __init__(
+        self,
+        *,
+        pictures: int,
+        partials: int,
+        model: str | None,
+        request_id: str | None,
+        speaker: Speaker,
+        fetch: Callable[[str], Awaitable[bytes]],
+    ) -> None:
+        self.expected = pictures
+        """How many pictures were asked for."""
+        self._partials = partials
+        self._model = model
+        self._request_id = request_id
+        self._speaker = speaker
+        self._fetch = fetch
+        self._stages: dict[int, set[int]] = {}
+        self._seen_stages: set[bytes] = set()
+        self._finals = 0
+        self._seen_finals: set[bytes] = set()
+        self._finished = False
+        """A final picture was announced, whether or not it could be read: it will be billed."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every picture that was asked for has arrived."""
+        return self._finals >= self.expected
+
+    @property
+    def billed(self) -> bool | None:
+        """True once a final picture was announced, until then nobody can know."""
+        return True if self._finished else None
+
+    def truncated(self, why: str) -> TruncatedError:
+        """The error for an answer that ends here."""
+        stages = sum(map(len, self._stages.values()))
+        return TruncatedError(
+            f"The answer of {self._speaker.host} {why} with {self._finals} of {self.expected} final pictures and "
+            f"{stages} partial images. The request may have been billed; it was not sent again.",
+            transport=Transport.ACCEPTED,
+            billed=self.billed,
+            request_id=self._request_id,
+        )
+
+    def bad(self, what: str) -> BadResponseError:
+        """The error for an answer that is not what the API promises."""
+        return BadResponseError(
+            f"The answer of {self._speaker.host} {what}.",
+            transport=Transport.ACCEPTED,
+            billed=self.billed,
+            request_id=self._request_id,
+        )
+
+    async def of_event(self, event: StreamEvent) -> AsyncGenerator[ProviderEvent, None]:
+        """What one event of a stream means; nothing, where it is of a type this API did not have."""
+        data = event.data
+        type_ = data.get("type")
+        name = type_ if isinstance(type_, str) else event.name
+        unnamed = not name and ("b64_json" in data or "url" in data)
+        if data.get("error") or name in ("error", "image_generation.failed"):
+            if not self.complete:  # with every picture here, a late complaint takes none of them away
+                raise self._failure(data)
+        elif name.endswith(".partial_image") or (unnamed and "partial_image_index" in data):
+            for told in await self._partial(data):
+                yield told
+        elif name.endswith(".completed") or unnamed:
+            finished = await self._final(data, data)
+            for told in [*finished, *(self._usage(data) if finished else ())]:
+                yield told
+        elif isinstance(data.get("data"), list):  # the JSON body, in an event
+            async for told in self.of_body(data):
+                yield told
+
+    async def of_body(self, body: JsonObject) -> AsyncGenerator[ProviderEvent, None]:
+        """What a JSON body means. Pictures that can be had are handed over before the failure of another is raised."""
+        items = body.get("data")
+        if not isinstance(items, list) or not items:
+            if body.get("error") or body.get("status") == "failure":
+                raise self._failure(body)
+            raise self.bad("holds no picture: its `data` is missing or empty")
+        self._finished = True
+        failed: ProviderError | None = None
+        for item in items:
+            try:
+                for told in await self._final(item if isinstance(item, dict) else {}, body):
+                    yield told
+            except (BadResponseError, TruncatedError, ResultUnavailableError) as exc:
+                failed = failed or exc
+        for told in self._usage(body):
+            yield told
+        if failed is not None:
+            raise failed
+        if self._finals < self.expected:
+            yield Notice(f"{self.expected} pictures were asked for and {self._finals} came.", parameter="n")
+
+    async def _partial(self, data: JsonObject) -> list[ProviderEvent]:
+        if self.complete:
+            return []  # a stage of a picture that is finished
+        try:
+            picture, digest = await self._picture(data)
+        except (BadResponseError, TruncatedError, ResultUnavailableError) as exc:
+            return [Notice(f"A partial image could not be used: {exc.message}", parameter="partial_images")]
+        place = self._place(data.get("partial_image_index"), digest)
+        if place is None:
+            return []
+        told: list[ProviderEvent] = [PartialImage(*place, picture)]
+        if self._partials:
+            told.append(self._progress(f"partial image {len(self._stages[place[0]])} of {self._partials}"))
+        return told
+
+    def _place(self, claimed: JsonValue, digest: bytes) -> tuple[int, int] | None:
+        """The picture and the number of a stage, or None for one that was here before."""
+        if digest in self._seen_stages:
+            return None
+        self._seen_stages.add(digest)
+        number = claimed if isinstance(claimed, int) and not isinstance(claimed, bool) and claimed >= 0 else None
+        for picture in range(self._finals, self.expected):
+            stages = self._stages.setdefault(picture, set())
+            index = len(stages) if number is None else number
+            if index not in stages:
+                stages.add(index)
+                return picture, index
+        stages = self._stages[self._finals]  # another stage under a number that was used: it comes after the others
+        stages.add(max(stages) + 1)
+        return self._finals, max(stages)
+
+    async def _final(self, item: JsonObject, about: JsonObject) -> list[ProviderEvent]:
+        self._finished = True
+        picture, digest = await self._picture(item)
+        if digest in self._seen_finals:
+            return []
+        self._seen_finals.add(digest)
+        effective = Effective(
+            model=self._model or _text(about.get("model")),
+            revised_prompt=_text(item.get("revised_prompt")),
+            size=_decided(about.get("size")),
+            quality=_decided(about.get("quality")),
+            output_format=_decided(about.get("output_format")),
+            background=_decided(about.get("background")),
+        )
+        told: list[ProviderEvent] = [FinalImage(self._finals, picture, effective)]
+        self._finals += 1
+        if self._finals > self.expected:
+            told.append(Notice(f"{self.expected} pictures were asked for and more came.", parameter="n"))
+        elif not self.complete:
+            told.append(self._progress(f"picture {self._finals} of {self.expected}"))
+        return told
+
+    def _progress(self, message: str) -> Progress:
+        """Every picture counts as its stages and one more step, every stage alike; the API reports no progress."""
+        steps = self._partials + 1
+        done = self._finals * steps
+        done += sum(
+            min(len(stages), self._partials) for picture, stages in self._stages.items() if picture >= self._finals
+        )
+        return Progress(done / (steps * self.expected), ProgressOrigin.ESTIMATED, message)
+
+    def _usage(self, about: JsonObject) -> list[ProviderEvent]:
+        usage = about.get("usage")
+        if not isinstance(usage, dict) or not usage:
+            return []
+        input_, output, total = (_count(usage.get(f"{kind}_tokens")) for kind in ("input", "output", "total"))
+        return [Usage(input_, output, total, usage)]
+
+    async def _picture(self, item: JsonObject) -> tuple[bytes, bytes]:
+        """The file and its digest."""
+        text, url = _text(item.get("b64_json")), _text(item.get("url"))
+        if text is None and url is not None and url.startswith("data:"):
+            text = url
+        if text is not None:
+            try:
+                return await asyncio.to_thread(_decoded, text) if len(text) > LARGE else _decoded(text)
+            except CutPictureError as exc:
+                raise self.truncated(f"holds a picture that is cut off ({exc})") from exc
+            except NotAPictureError as exc:
+                raise self.bad(f"holds a picture that cannot be read: {exc}") from exc
+        if url is not None:
+            data = await self._fetch(url)
+            return data, await asyncio.to_thread(_digest, data)
+        raise self.bad("has a place for a picture, and neither b64_json nor url in it")
+
+    def _failure(self, payload: JsonObject) -> ProviderError:
+        return failure_in_answer(payload, self._speaker, billed=self.billed, request_id=self._request_id)
+
+
+def _decoded(text: str) -> tuple[bytes, bytes]:
+    data = decode_picture(text)
+    return data, _digest(data)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _text(value: JsonValue) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _decided(value: JsonValue) -> str | None:
+    """`auto` is what was asked for, not what was made of it."""
+    return None if value == "auto" else _text(value)
+
+
+def _count(value: JsonValue) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

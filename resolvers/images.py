@@ -1,0 +1,32 @@
+"""The fields of a picture that need its bytes."""
+
+from __future__ import annotations
+
+import base64
+
+from tasks.darkroom import Darkroom
+from tasks.imaging import THUMBNAIL_WIDTHS
+from tasks.records import ImageRecord
+
+DATA_URI_LIMIT = 4_000_000
+"""Most bytes of a file that are ever sent inside GraphQL."""
+
+
+def path(image: ImageRecord, width: int | None) -> str:
+    """Where a picture, or a thumbnail of it at least `width` pixels wide, is served on this server."""
+    if width is None or width > THUMBNAIL_WIDTHS[-1]:
+        return f"/images/{image.id}"
+    return f"/images/{image.id}?width={next(allowed for allowed in THUMBNAIL_WIDTHS if allowed >= width)}"
+
+
+async def placeholder(darkroom: Darkroom, image: ImageRecord) -> str | None:
+    """A tiny `data:` URI to show until the picture has loaded; None for a file that cannot be decoded."""
+    return await darkroom.images.placeholder_of(image)
+
+
+async def data_uri(darkroom: Darkroom, image: ImageRecord, max_bytes: int) -> str | None:
+    """The original file as a `data:` URI; None when it has more than `max_bytes`, or than `DATA_URI_LIMIT`."""
+    if image.byte_size > min(max_bytes, DATA_URI_LIMIT):
+        return None
+    data = await darkroom.images.read(image)
+    return f"data:{image.media_type};base64,{base64.b64encode(data).decode()}"

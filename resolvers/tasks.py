@@ -1,0 +1,51 @@
+"""`task` and `tasks`: the history."""
+
+from __future__ import annotations
+
+from tasks.darkroom import Darkroom
+from tasks.history import PAGE_LIMIT, Page, PageRequest, TaskFilter
+from tasks.records import ImageRecord, TaskRecord
+
+DEFAULT_PAGE = 20
+
+
+class InvalidPageError(ValueError):
+    """The page arguments contradict each other, or ask for too much."""
+
+
+async def task(darkroom: Darkroom, task_id: str) -> TaskRecord | None:
+    """One task; None if there is none with this id."""
+    return await darkroom.history.task(task_id)
+
+
+async def image(darkroom: Darkroom, image_id: str) -> ImageRecord | None:
+    """One picture; None if there is none with this id."""
+    return await darkroom.history.image(image_id)
+
+
+async def tasks(
+    darkroom: Darkroom,
+    *,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    newest_first: bool,
+    filter: TaskFilter,
+) -> Page:
+    """A page of the history. Raises `InvalidPageError`, or `tasks.errors.InvalidCursorError`."""
+    if first is not None and last is not None:
+        raise InvalidPageError(f"Pass `first` ({first}) or `last` ({last}), not both.")
+    name, size = ("last", last) if last is not None else ("first", DEFAULT_PAGE if first is None else first)
+    if not 1 <= size <= PAGE_LIMIT:
+        raise InvalidPageError(f"`{name}` is {size}; it must be between 1 and {PAGE_LIMIT}.")
+    return await darkroom.history.page(
+        PageRequest(
+            size=size,
+            after=after,
+            before=before,
+            from_end=last is not None,
+            newest_first=newest_first,
+            filter=filter,
+        )
+    )

@@ -1,0 +1,40 @@
+"""What every test stands on: no network but loopback, no settings from outside, and one real server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import LiveServer, running
+
+# Before anything reads it: nothing but this machine can be reached from here on.
+os.environ["DARKROOM_NETWORK"] = "loopback"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """All asynchronous tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A developer's own account must never be used by a test."""
+    for name in list(os.environ):
+        if name.startswith("DARKROOM_") and name not in ("DARKROOM_NETWORK", "DARKROOM_REQUIRE_BROWSER"):
+            del os.environ[name]
+    os.environ["DARKROOM_SANDBOX_PACE"] = "0"
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("nowhere"))  # away from a developer's .env
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A whole Darkroom with its sandbox, on a real socket, in a thread of its own; shared by all tests."""
+    with running(tmp_path_factory.mktemp("darkroom")) as live:
+        yield live

@@ -1,0 +1,84 @@
+"""What a person does on the page, and what the browser says about it."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, WebSocket
+
+
+class Visit:
+    """One browser tab on the page at `/graphql`."""
+
+    def __init__(self, page: Page, server_url: str) -> None:
+        self.page = page
+        self.server_url = server_url
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.sockets: list[str] = []
+        self.sent: list[dict[str, object]] = []
+        self.received: list[dict[str, object]] = []
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", self._on_failure)
+        page.on("response", lambda answer: answer.status >= 400 and self.complaints.append(f"{answer.status} {answer.url}"))
+        page.on("websocket", self._on_socket)
+
+    def open(self) -> None:
+        self.page.goto(f"{self.server_url}/graphql")
+        self.page.get_by_role("button", name="Execute query").wait_for()
+        self.page.wait_for_function("() => document.querySelectorAll('.view-lines').length >= 3")
+
+    @property
+    def tabs(self) -> list[str]:
+        return self.page.get_by_role("tab").all_inner_texts()
+
+    @property
+    def panel(self) -> Locator:
+        return self.page.get_by_role("region", name="Darkroom")
+
+    @property
+    def frame_types(self) -> list[tuple[str, object]]:
+        return [(frame["id"], frame["type"]) for frame in self.received]
+
+    def choose_tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def editor(self, name: str) -> str:
+        """The whole text of an editor: `operation.graphql`, `variables.json` or `response.json`."""
+        find = "name => __MONACO.editor.getModels().find(model => model.uri.path.endsWith(name)).getValue()"
+        return str(self.page.evaluate(find, name))
+
+    def run(self) -> dict[str, object]:
+        """Runs the operation of the open tab by the keyboard; the answer's `data`."""
+        self.page.keyboard.press("Escape")
+        self.page.get_by_role("button", name="Execute query").click()
+        return self.answer()
+
+    def answer(self) -> dict[str, object]:
+        found = "() => __MONACO.editor.getModels().find(m => m.uri.path.endsWith('response.json')).getValue().trim() !== ''"
+        self.page.wait_for_function(found)
+        data = json.loads(self.editor("response.json"))["data"]
+        assert isinstance(data, dict)
+        return data
+
+    def assert_clean(self) -> None:
+        home = urlsplit(self.server_url).netloc
+        foreign = [url for url in self.requests + self.sockets if urlsplit(url).netloc not in (home, "")]
+        assert foreign == []
+        assert self.complaints == []
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"console {message.type}: {message.text}")
+
+    def _on_failure(self, request: Request) -> None:
+        self.complaints.append(f"failed: {request.url} {request.failure}")
+
+    def _on_socket(self, socket: WebSocket) -> None:
+        self.sockets.append(socket.url)
+        socket.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
+        socket.on("framereceived", lambda frame: self.received.append(json.loads(frame)))
+        socket.on("socketerror", lambda error: self.complaints.append(f"websocket: {error}"))
