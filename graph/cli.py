@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from providers.registry import PROVIDERS
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,7 @@ from graph.app import create_app
 from graph.schema import print_schema
 from graph.settings import ServerSettings
 from graph.welcome import welcome
+from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
 from tasks.database import Database

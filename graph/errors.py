@@ -7,13 +7,18 @@ Anything else is a fault of ours: it is logged, and clients see only that it hap
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import strawberry
 from graphql import GraphQLError
+from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
+from strawberry.pydantic.conversion import _to_python_data
 from strawberry.pydantic.error import InputValidationError, ValidationErrorDetail
 from strawberry.types import Info
+from strawberry.types.arguments import InputContext
 from strawberry.types.field import StrawberryField
 
 from graph.enums import enum
@@ -70,13 +75,52 @@ class IdempotencyConflictError(Error):
     task_id: strawberry.ID = strawberry.field(description="The task that the key belongs to.")
 
 
+@dataclass
+class DetailWithAllowed(ValidationErrorDetail):
+    """Strawberry's detail of a pydantic error keeps only text; this one also keeps the valid values."""
+
+    allowed: list[str] | None = None
+
+
+def keep_allowed(model: type[BaseModel]) -> None:
+    """Let the problems of an input model tell the valid values, as its validators gave them in `ctx["allowed"]`."""
+    definition = model.__strawberry_definition__  # type: ignore[attr-defined]
+    build: Callable[[type[BaseModel], Mapping[str, Any], InputContext], BaseModel] = definition.from_input
+
+    def from_input(model: type[BaseModel], value: Mapping[str, Any], context: InputContext) -> BaseModel:
+        try:
+            return build(model, value, context)
+        except InputValidationError as exc:
+            exc.errors = [
+                DetailWithAllowed(**vars(detail), allowed=found)
+                for detail, found in zip(exc.errors, _allowed(model, value, context), strict=True)
+            ]
+            raise
+
+    definition.from_input = from_input
+
+
+def _allowed(model: type[BaseModel], value: Mapping[str, Any], context: InputContext) -> list[list[str] | None]:
+    """The valid values of each problem. Strawberry drops pydantic's own error, so the input is validated again."""
+    try:
+        model.model_validate(_to_python_data(model, value, context, ()), by_alias=False, by_name=True)
+    except PydanticValidationError as exc:
+        return [(error.get("ctx") or {}).get("allowed") for error in exc.errors(include_url=False)]
+    return []
+
+
 class ValidationErrors(strawberry.ExceptionHandler[InputValidationError, ValidationError]):
     """Turns what pydantic found into a `ValidationError`."""
 
     def handle(self, exception: InputValidationError, *, field: StrawberryField, info: Info) -> ValidationError:
         problems = [
-            ValidationProblem(path=detail.location, message=detail.message, code=detail.type, allowed=allowed)
-            for detail, allowed in zip(exception.errors, _allowed(exception), strict=True)
+            ValidationProblem(
+                path=detail.location,
+                message=detail.message,
+                code=detail.type,
+                allowed=detail.allowed if isinstance(detail, DetailWithAllowed) else None,
+            )
+            for detail in exception.errors
         ]
         names = ", ".join(dict.fromkeys(problem.path[-1] for problem in problems if problem.path))
         count = f"{len(problems)} problems" if len(problems) > 1 else "one problem"
@@ -100,20 +144,6 @@ class IdempotencyConflicts(strawberry.ExceptionHandler[task_errors.IdempotencyCo
             message=str(exception),
             task_id=strawberry.ID(encode("Task", exception.task_id)),
         )
-
-
-def _allowed(exception: InputValidationError) -> list[list[str] | None]:
-    """The valid values of each problem. Strawberry keeps only text, but the error it made that from is its context."""
-    cause = exception.__context__
-    if not isinstance(cause, PydanticValidationError):
-        return [None] * len(exception.errors)
-    contexts: list[dict[str, Any]] = [error.get("ctx") or {} for error in cause.errors(include_url=False)]
-    return [context.get("allowed") for context in contexts]
-
-
-def detail(path: list[str], message: str, code: str) -> ValidationErrorDetail:
-    """One problem found outside a pydantic model, for an `InputValidationError`."""
-    return ValidationErrorDetail(location=path, message=message, type=code)
 
 
 def is_ours(error: GraphQLError) -> bool:

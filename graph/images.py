@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from graph.http import problem
 from tasks.darkroom import Darkroom
 from tasks.errors import StorageError
-from tasks.imaging import THUMBNAIL_WIDTHS
+from tasks.imaging import THUMBNAIL_WIDTHS, ImageFormat
 
 
 class Images:
@@ -26,6 +26,8 @@ class Images:
         if width is not None and width not in map(str, THUMBNAIL_WIDTHS):
             allowed = ", ".join(map(str, THUMBNAIL_WIDTHS))
             return problem(400, f"`width` is {width!r}; thumbnails are made in these widths: {allowed}.")
+        if image.media_type == ImageFormat.SVG:
+            width = None
         etag = f'"{image.sha256}"' if width is None else f'"{image.sha256}-{width}"'
         headers = {
             "etag": etag,

@@ -10,9 +10,9 @@ import strawberry
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from strawberry.scalars import JSON
 
-from graph.enums import TaskStatus, enum
 from graph import requests  # noqa: F401 - makes the request models part of the schema
-from graph.errors import RequestError
+from graph.enums import TaskStatus, enum
+from graph.errors import RequestError, keep_allowed
 from providers.described import DescribedEnum
 from providers.openai_images.request import OpenAIImagesRequest
 from tasks.history import TaskFilter
@@ -67,6 +67,9 @@ class StartGenerationInput(BaseModel):
     """Up to 20 tags of 1–64 characters to group tasks by."""
     metadata: Annotated[JSON, AfterValidator(_small)] | None = None
     """Anything you want to find again on the task, up to 16 KiB of JSON."""
+
+
+keep_allowed(StartGenerationInput)
 
 
 @enum

@@ -57,13 +57,22 @@ class ImageStore:
 
     async def put(self, data: bytes) -> Stored:
         """Store an original. Raises `NotAnImageError` when it is no picture, `StorageError` when it cannot be kept."""
-        sha256, measured = await asyncio.to_thread(_identify, data)
+        try:
+            sha256, measured = await asyncio.to_thread(_identify, data)
+        except NotAnImageError as exc:
+            # Somebody may have paid for it: what cannot be shown is kept all the same.
+            key = f"unrecognised/{hashlib.sha256(data).hexdigest()}"
+            await self._put(key, data)
+            raise NotAnImageError(f"{exc} They are kept as {key}.") from exc
         await self._put(_original(sha256, measured.format), data)
         return Stored(sha256, len(data), measured)
 
-    async def placeholder(self, data: bytes) -> str:
-        """A tiny `data:` URI of a picture. Raises `NotAnImageError` when a part of the picture is missing."""
-        return await asyncio.to_thread(placeholder, data)
+    async def placeholder(self, data: bytes, format: ImageFormat) -> str | None:
+        """A tiny `data:` URI of a picture; None for a drawing (SVG), which is small enough itself.
+
+        Raises `NotAnImageError` when a part of the picture is missing.
+        """
+        return None if format is ImageFormat.SVG else await asyncio.to_thread(placeholder, data)
 
     async def placeholder_of(self, image: ImageRecord) -> str | None:
         """The placeholder of a stored picture: the one it has, or one made now and kept; None if it is broken."""
@@ -77,7 +86,7 @@ class ImageStore:
     def begin_placeholder(self, image: ImageRecord, data: bytes) -> asyncio.Task[str | None]:
         """Start making the placeholder of a picture without holding up its announcement; whoever asks meanwhile waits
         for the same one. It is kept in the row by `keep_placeholder`, once the row is there."""
-        making = asyncio.create_task(self._try_placeholder(image.id, data))
+        making = asyncio.create_task(self._try_placeholder(image, data))
         self._making[image.id] = making
         making.add_done_callback(lambda _: self._making.pop(image.id, None))
         return making
@@ -89,11 +98,11 @@ class ImageStore:
         async with self._database.write() as session:
             await session.exec(update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made))
 
-    async def _try_placeholder(self, image_id: str, data: bytes) -> str | None:
+    async def _try_placeholder(self, image: ImageRecord, data: bytes) -> str | None:
         try:
-            return await self.placeholder(data)
+            return await self.placeholder(data, ImageFormat(image.media_type))
         except NotAnImageError as exc:
-            log.warning("Image %s has no placeholder: %s", image_id, exc)
+            log.warning("Image %s has no placeholder: %s", image.id, exc)
             return None
 
     async def open(self, image: ImageRecord) -> AsyncGenerator[bytes, None]:
@@ -109,7 +118,10 @@ class ImageStore:
         return await self._get(_original(image.sha256, ImageFormat(image.media_type)))
 
     async def thumbnail(self, image: ImageRecord, width: int) -> bytes:
-        """A WebP of the picture, at most `width` pixels wide (one of `THUMBNAIL_WIDTHS`); made once, then kept."""
+        """A WebP of the picture, at most `width` pixels wide (one of `THUMBNAIL_WIDTHS`); made once, then kept.
+
+        A drawing (SVG) has no thumbnail, because it has no pixels: send the original. Raises `StorageError`.
+        """
         if width not in THUMBNAIL_WIDTHS:
             raise ValueError(f"{width} is not a thumbnail width; use one of {THUMBNAIL_WIDTHS}")
         key = f"thumbnails/{image.sha256[:2]}/{image.sha256}.{width}.webp"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 
 from PIL import Image
@@ -22,9 +23,22 @@ class ImageFormat(DescribedEnum):
     JPEG = "image/jpeg", "JPEG: small, never transparent."
     WEBP = "image/webp", "WebP: small, may be transparent."
     GIF = "image/gif", "GIF: may be animated."
+    SVG = "image/svg+xml", "SVG: drawn, any size."
 
 
-EXTENSIONS = {ImageFormat.PNG: "png", ImageFormat.JPEG: "jpg", ImageFormat.WEBP: "webp", ImageFormat.GIF: "gif"}
+EXTENSIONS = {
+    ImageFormat.PNG: "png",
+    ImageFormat.JPEG: "jpg",
+    ImageFormat.WEBP: "webp",
+    ImageFormat.GIF: "gif",
+    ImageFormat.SVG: "svg",
+}
+RASTER = [format.name for format in ImageFormat if format is not ImageFormat.SVG]
+_SVG = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*(<svg\b[^>]*>)", re.DOTALL
+)
+_SVG_SIDE = re.compile(rb"""\s(width|height)\s*=\s*["']\s*([\d.]+)(?:px)?\s*["']""")
+_SVG_BOX = re.compile(rb"""\sviewBox\s*=\s*["'][-\d.e]+[\s,]+[-\d.e]+[\s,]+([\d.]+)[\s,]+([\d.]+)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +55,25 @@ def measure(data: bytes) -> Measured:
 
     Raises `NotAnImageError`. Reads the header only: a file that is cut short passes here and fails in `placeholder`.
     """
+    if root := _SVG.match(data[:4096]):
+        return _measure_svg(root[1])
     try:
-        with Image.open(io.BytesIO(data), formats=[format.name for format in ImageFormat]) as picture:
+        with Image.open(io.BytesIO(data), formats=RASTER) as picture:
             return Measured(ImageFormat(Image.MIME[picture.format or ""]), picture.width, picture.height)
     except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise NotAnImageError(
             f"{len(data)} bytes that begin with {data[:12]!r} are no picture in a format this server keeps "
             f"({', '.join(format.name for format in ImageFormat)})."
         ) from exc
+
+
+def _measure_svg(root: bytes) -> Measured:
+    """The size an SVG's root element gives; 0 by 0 where it gives none, because it then has none."""
+    sides = {name: float(value) for name, value in _SVG_SIDE.findall(root)}
+    box = _SVG_BOX.search(root)
+    width = sides.get(b"width") or (float(box[1]) if box else 0)
+    height = sides.get(b"height") or (float(box[2]) if box else 0)
+    return Measured(ImageFormat.SVG, round(width), round(height))
 
 
 def placeholder(data: bytes) -> str:

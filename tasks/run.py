@@ -186,7 +186,7 @@ class Run:
             return
         stored = await self._images.put(data)
         # A final picture must be whole before anybody is told; a partial one is shown at once and checked beside it.
-        placeholder = await self._images.placeholder(data) if kind is ImageKind.FINAL else None
+        placeholder = await self._images.placeholder(data, stored.measured.format) if kind is ImageKind.FINAL else None
         image = ImageRecord(
             id=new_id(),
             project=self._task.project,

@@ -73,14 +73,10 @@ async def socket(server: LiveServer) -> AsyncIterator[ClientConnection]:
         yield ws
 
 
-async def subscribe(
-    server: LiveServer, query: str, variables: dict[str, Any]
-) -> AsyncGenerator[dict[str, Any], None]:
+async def subscribe(server: LiveServer, query: str, variables: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """The messages of one subscription, up to and including `complete` or `error`."""
     async with socket(server) as ws:
-        await ws.send(
-            json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})
-        )
+        await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}}))
         async for text in ws:
             message = json.loads(text)
             yield message

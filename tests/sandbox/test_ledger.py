@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import providers.sandbox.ledger
 from providers.sandbox.ledger import Charge, Ledger
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +50,9 @@ async def test_charges_are_listed_oldest_first_and_by_reference(ledger: Ledger) 
 
 async def test_a_charge_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
+    home = Path(providers.sandbox.ledger.__file__).parents[2]
     victim = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _CHARGE_AND_WAIT, str(path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", _CHARGE_AND_WAIT, str(path), stdout=asyncio.subprocess.PIPE, cwd=home
     )
     assert victim.stdout is not None
     lines = [await victim.stdout.readline() for _ in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, WebSocket
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response, WebSocket
 
 
 class Visit:
@@ -23,13 +23,13 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("requestfailed", self._on_failure)
-        page.on("response", lambda answer: answer.status >= 400 and self.complaints.append(f"{answer.status} {answer.url}"))
+        page.on("response", self._on_response)
         page.on("websocket", self._on_socket)
 
     def open(self) -> None:
         self.page.goto(f"{self.server_url}/graphql")
         self.page.get_by_role("button", name="Execute query").wait_for()
-        self.page.wait_for_function("() => document.querySelectorAll('.view-lines').length >= 3")
+        self.page.wait_for_function("() => globalThis.__MONACO?.editor.getModels().length === 4")
 
     @property
     def tabs(self) -> list[str]:
@@ -38,10 +38,6 @@ class Visit:
     @property
     def panel(self) -> Locator:
         return self.page.get_by_role("region", name="Darkroom")
-
-    @property
-    def frame_types(self) -> list[tuple[str, object]]:
-        return [(frame["id"], frame["type"]) for frame in self.received]
 
     def choose_tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
@@ -52,17 +48,16 @@ class Visit:
         return str(self.page.evaluate(find, name))
 
     def run(self) -> dict[str, object]:
-        """Runs the operation of the open tab by the keyboard; the answer's `data`."""
-        self.page.keyboard.press("Escape")
+        """Runs the operation of the open tab; the answer's `data`."""
         self.page.get_by_role("button", name="Execute query").click()
-        return self.answer()
-
-    def answer(self) -> dict[str, object]:
-        found = "() => __MONACO.editor.getModels().find(m => m.uri.path.endsWith('response.json')).getValue().trim() !== ''"
-        self.page.wait_for_function(found)
+        self.wait_for_answer()
         data = json.loads(self.editor("response.json"))["data"]
         assert isinstance(data, dict)
         return data
+
+    def wait_for_answer(self) -> None:
+        find = "__MONACO.editor.getModels().find(model => model.uri.path.endsWith('response.json'))"
+        self.page.wait_for_function(f"() => {find}.getValue().trim() !== ''")
 
     def assert_clean(self) -> None:
         home = urlsplit(self.server_url).netloc
@@ -76,6 +71,10 @@ class Visit:
 
     def _on_failure(self, request: Request) -> None:
         self.complaints.append(f"failed: {request.url} {request.failure}")
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.complaints.append(f"{response.status} {response.url}")
 
     def _on_socket(self, socket: WebSocket) -> None:
         self.sockets.append(socket.url)

@@ -71,7 +71,7 @@ function StatusLine({ exposure, reconnecting, watch }: StatusLineProps): ReactEl
   }
   if (tasks.length > 0) return <p role="status">{counted(tasks.length, "task")} · click one to see how it developed</p>;
   if (pictures.length > 0) return <p role="status">{counted(pictures.length, "picture")}</p>;
-  return <p className="darkroom-quiet">Press ▶ above: pictures in the response develop here.</p>;
+  return <p className="darkroom-quiet">▶ runs the operation. Pictures in its response develop here.</p>;
 }
 
 interface ProgressProps {
