@@ -34,9 +34,8 @@ EXTENSIONS = {
     ImageFormat.SVG: "svg",
 }
 RASTER = [format.name for format in ImageFormat if format is not ImageFormat.SVG]
-_SVG = re.compile(
-    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*(<svg\b[^>]*>)", re.DOTALL
-)
+_SVG_PROLOGUE = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*"
+_SVG = re.compile(rb"\A" + _SVG_PROLOGUE + rb"(<svg\b[^>]*>)", re.DOTALL)
 _SVG_SIDE = re.compile(rb"""\s(width|height)\s*=\s*["']\s*([\d.]+)(?:px)?\s*["']""")
 _SVG_BOX = re.compile(rb"""\sviewBox\s*=\s*["'][-\d.e]+[\s,]+[-\d.e]+[\s,]+([\d.]+)[\s,]+([\d.]+)""")
 

@@ -1,4 +1,4 @@
-"""The page at /graphql, in a real browser: what a newcomer does in the first minute, and that nothing else is contacted."""
+"""The page at /graphql in a real browser: what a newcomer does in the first minute, and that nobody else is contacted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_starting_a_generation_answers_with_a_task_to_watch(visit: Visit) -> Non
 def test_watching_shows_the_picture_develop_over_the_websocket(visit: Visit) -> None:
     task = started(visit)
     watch(visit)
-    assert visit.page.get_by_role("tab", name="Watch").get_attribute("aria-controls")
+    expect(visit.page.get_by_role("tab", name="Watch")).to_have_attribute("aria-selected", "true")
     assert json.loads(visit.editor("variables.json")) == {"id": task["id"]}
 
     assert [frame["type"] for frame in visit.sent] == ["connection_init", "subscribe"]
@@ -118,6 +118,7 @@ def test_a_lost_socket_comes_back_by_itself_and_nothing_is_missing_or_double(vis
         server_side.on_message(forward)
 
     visit.page.route_web_socket("**/graphql", lose_the_first)
+    visit.open()
     started(visit)
     watch(visit)
     assert len(connections) == 2
@@ -129,7 +130,7 @@ def test_a_lost_socket_comes_back_by_itself_and_nothing_is_missing_or_double(vis
 
 def test_watching_works_when_somebody_has_closed_the_watch_tab(visit: Visit) -> None:
     visit.choose_tab("Watch")
-    visit.page.locator("li", has=visit.page.get_by_role("tab", name="Watch")).get_by_role("button").click()
+    visit.page.get_by_role("tab", name="Watch").get_by_role("button", name="Close Tab").click()
     visit.choose_tab("Start")
     started(visit)
     watch(visit)

@@ -19,7 +19,7 @@ _ELSEWHERE = r"""["'(]?\s*(?:https?:|wss?:)?//(?!127\.0\.0\.1)[a-z0-9.-]+"""
 _LOADS = {
     ".html": rf"(?i)(?:src|href|action|content)\s*=\s*{_ELSEWHERE}",
     ".css": rf"(?i)(?:url\(|@import)\s*{_ELSEWHERE}",
-    ".js": rf"(?i)(?:\bimport\s*\(|\bimport|\bfrom|importScripts\(|new Worker\(|new EventSource\(|\bfetch\()\s*{_ELSEWHERE}",
+    ".js": rf"(?i)(?:\bimport|\bfrom|importScripts|new Worker|new EventSource|\bfetch)\s*\(?\s*{_ELSEWHERE}",
     ".svg": rf"(?i)(?:href|src)\s*=\s*{_ELSEWHERE}",
 }
 
@@ -63,7 +63,7 @@ def test_a_ready_operation_has_one_name_and_the_variables_it_declares(file: Path
     assert operation.name is not None
     variables = file.with_suffix(".variables.json")
     given = json.loads(variables.read_text()) if variables.exists() else {}
-    assert {variable.variable.name.value for variable in operation.variable_definitions} == set(given)
+    assert {variable.variable.name.value for variable in operation.variable_definitions or ()} == set(given)
     assert [line for line in file.read_text().splitlines() if len(line) > 50] == []
 
 

@@ -40,7 +40,7 @@ class Visit:
         return self.page.get_by_role("region", name="Darkroom")
 
     def choose_tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        self.page.get_by_role("tab", name=name).get_by_role("button", name=name).click()
 
     def editor(self, name: str) -> str:
         """The whole text of an editor: `operation.graphql`, `variables.json` or `response.json`."""
@@ -70,7 +70,8 @@ class Visit:
             self.complaints.append(f"console {message.type}: {message.text}")
 
     def _on_failure(self, request: Request) -> None:
-        self.complaints.append(f"failed: {request.url} {request.failure}")
+        if request.failure != "net::ERR_ABORTED":  # what a page is still loading when somebody leaves it
+            self.complaints.append(f"failed: {request.url} {request.failure}")
 
     def _on_response(self, response: Response) -> None:
         if response.status >= 400:

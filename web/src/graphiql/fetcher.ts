@@ -1,13 +1,14 @@
 /** Carries GraphiQL's operations to the server: subscriptions over one websocket, everything else over HTTP. */
 import type { Fetcher, FetcherParams, Observable } from "@graphiql/toolkit";
-import { type ExecutionResult, getOperationAST, parse } from "graphql";
+import { type ExecutionResult, Kind, type OperationDefinitionNode, type OperationTypeNode, parse } from "graphql";
 import type { Client } from "graphql-ws";
 import type { Exposures } from "./exposures";
 
 export function createFetcher(url: URL, socket: Client, exposures: Exposures): Fetcher {
-  return (operation, options) => {
+  return (request, options) => {
     const tab = exposures.activeTab;
-    if (isSubscription(operation)) return overSocket(socket, operation, exposures, tab);
+    const [operation, kind] = named(request);
+    if (kind === "subscription") return overSocket(socket, operation, exposures, tab);
     if (operation.operationName === "IntrospectionQuery") return overHttp(url, operation, options?.headers);
     return observed(overHttp(url, operation, options?.headers), exposures, tab);
   };
@@ -88,10 +89,18 @@ function explained(error: unknown): unknown {
   return new Error(`The websocket was closed with code ${error.code}${reason}. Run the subscription again: it replays what you missed.`);
 }
 
-function isSubscription({ query, operationName }: FetcherParams): boolean {
+/**
+ * The request with the name of an operation that is in it, and that operation's kind. For a moment after one has changed to
+ * another tab, GraphiQL still sends the name of the operation in the tab before; whoever is quick would get an error.
+ */
+function named(request: FetcherParams): [FetcherParams, OperationTypeNode | null] {
+  let operations: OperationDefinitionNode[];
   try {
-    return getOperationAST(parse(query), operationName)?.operation === "subscription";
+    operations = parse(request.query).definitions.filter((definition) => definition.kind === Kind.OPERATION_DEFINITION);
   } catch {
-    return false; // A syntax error: the server's answer says where.
+    return [request, null]; // A syntax error: the server's answer says where.
   }
+  const [only, ...others] = operations;
+  const meant = operations.find((operation) => operation.name?.value === request.operationName) ?? (others.length === 0 ? only : undefined);
+  return meant ? [{ ...request, operationName: meant.name?.value ?? null }, meant.operation] : [request, null];
 }

@@ -42,6 +42,7 @@ function Page() {
     <GraphiQL
       fetcher={fetcher}
       storage={storage}
+      onTabChange={({ tabs, activeTabIndex }) => (exposures.activeTab = tabs[activeTabIndex]?.id ?? "")}
       defaultTabs={READY_TABS}
       // GraphiQL fills the variables of a ready tab when one changes to it, but not those of the first.
       {...(firstVisit ? { initialVariables: START.variables } : {})}

@@ -10,7 +10,7 @@ import { useWatch } from "./watch";
 export function DarkroomPanel({ exposures }: { exposures: Exposures }): ReactElement {
   const tab = useGraphiQL((state) => state.tabs[state.activeTabIndex]?.id ?? "");
   useLayoutEffect(() => {
-    exposures.activeTab = tab;
+    exposures.activeTab ||= tab; // The first one; of every change after that GraphiQL tells the page at once.
   }, [exposures, tab]);
   const exposure = useSyncExternalStore(exposures.subscribe, () => exposures.of(tab));
   const reconnecting = useSyncExternalStore(exposures.subscribe, () => exposures.reconnecting);
