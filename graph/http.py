@@ -87,8 +87,9 @@ class GraphQLView(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """What resolvers see; made once per request, and once per websocket."""
         accept = request.headers.get("accept", "")
-        request.state.media_type = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
-        request.state.sub_response = response
+        if isinstance(response, Response):
+            response.media_type = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
+            request.state.sub_response = response
         return Context(darkroom=self._darkroom, base_url=self._settings.public_url or origin(request))
 
     async def execute_single(
@@ -128,9 +129,9 @@ class GraphQLView(GraphQL[Context, None]):
         data = process_result(result)
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             data.pop("data", None)
-            if request.state.media_type == GRAPHQL_RESPONSE:
-                syntax = isinstance(result.errors[0], GraphQLSyntaxError)
-                request.state.sub_response.status_code = 400 if syntax else 422
+            response: Response = request.state.sub_response
+            if response.media_type == GRAPHQL_RESPONSE:
+                response.status_code = 400 if isinstance(result.errors[0], GraphQLSyntaxError) else 422
         return data
 
     def create_response(
@@ -138,6 +139,7 @@ class GraphQLView(GraphQL[Context, None]):
     ) -> Response:
         """The answer, in the media type the client asked for."""
         response = super().create_response(response_data, sub_response)
+        response.headers["content-type"] = f"{sub_response.media_type}; charset=utf-8"
         response.headers["cache-control"] = "no-store"
         return response
 
@@ -153,6 +155,13 @@ class GraphQLView(GraphQL[Context, None]):
             status_code=503,
             headers=headers,
         )
+
+    def parse_json(self, data: str | bytes) -> Any:
+        """The body of a request, which is an object."""
+        parsed = super().parse_json(data)
+        if not isinstance(parsed, dict | list):
+            raise HTTPException(400, 'The request body must be a JSON object like {"query": "…"}.')
+        return parsed
 
     def decode_json(self, data: str | bytes) -> object:
         """Strict and fast JSON."""

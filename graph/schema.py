@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, OperationDefinitionNode
 from strawberry.extensions import (
     MaskErrors,
     MaxAliasesLimiter,
     MaxTokensLimiter,
     ParserCache,
     QueryDepthLimiter,
+    SchemaExtension,
     ValidationCache,
 )
 from strawberry.schema.config import StrawberryConfig
@@ -43,6 +45,23 @@ class Schema(strawberry.Schema):
                 log.error("Unexpected error at %s", error.path, exc_info=error.original_error)
 
 
+class OneOperation(SchemaExtension):
+    """Refuses a document with several operations and no `operationName` (GraphQL specification, "GetOperation").
+
+    Strawberry would run the first one, which with mutations is a guess about money.
+    """
+
+    def on_validate(self) -> Iterator[None]:
+        """Before the rules that need only the document."""
+        context = self.execution_context
+        definitions = context.graphql_document.definitions if context.graphql_document else ()
+        names = [one.name.value for one in definitions if isinstance(one, OperationDefinitionNode) and one.name]
+        if len(names) > 1 and context._provided_operation_name is None:
+            message = f"The document has several operations ({', '.join(names)}): say which one in `operationName`."
+            context.pre_execution_errors = [GraphQLError(message)]
+        yield
+
+
 schema = Schema(
     query=Query,
     mutation=Mutation,
@@ -55,6 +74,7 @@ schema = Schema(
         lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
         lambda: ParserCache(maxsize=256),
         lambda: ValidationCache(maxsize=256),
+        OneOperation,
         lambda: MaskErrors(should_mask_error=is_ours, error_message=UNEXPECTED),
     ],
     config=StrawberryConfig(scalar_map=SCALARS),

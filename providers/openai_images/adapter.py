@@ -16,6 +16,7 @@ from typing import cast
 import httpx
 import orjson
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from providers.contract import Accepted, CancelOutcome, Notice, ProviderEvent, Submission
 from providers.errors import OutcomeUnknownError, ProviderError, TimedOutError, Transport
@@ -169,9 +170,9 @@ class OpenAIImages:
         size = sum(map(len, parts))
         try:
             body = await asyncio.to_thread(_json, parts) if size > LARGE else _json(parts)
-        except orjson.JSONDecodeError as exc:
+        except ValueError as exc:
             start = self._speaker.clean(b"".join(parts)[:60].decode(errors="replace"))
-            if start.startswith("{") and exc.pos >= len(exc.doc):
+            if start.startswith("{") and str(exc).startswith("EOF"):
                 raise answer.truncated("ended inside its JSON") from exc
             kind = media_type or "of an unknown type"
             raise answer.bad(f"is {kind} and no JSON (it starts with {start!r}); check {PREFIX}BASE_URL") from exc
@@ -223,5 +224,5 @@ class OpenAIImages:
 
 
 def _json(parts: list[bytes]) -> JsonValue:
-    value: JsonValue = orjson.loads(b"".join(parts))
+    value: JsonValue = from_json(b"".join(parts))
     return value

@@ -69,6 +69,7 @@ async def drawn(
     return await loop.run_in_executor(_threads, _encoded, drawing, image_format, compression, progress)
 
 
+@lru_cache(maxsize=16)
 def _encoded(drawing: Drawing, image_format: ImageFormat, compression: int, progress: float) -> bytes:
     picture = _print(drawing)
     if progress < 1:

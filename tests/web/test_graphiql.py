@@ -1,4 +1,4 @@
-"""The page at /graphql in a real browser: what a newcomer does in the first minute, and that nobody else is contacted."""
+"""The page at /graphql in a real browser: what a newcomer does in the first minute; and no other host is contacted."""
 
 from __future__ import annotations
 
@@ -143,6 +143,14 @@ def test_an_unknown_task_is_an_explained_answer(visit: Visit) -> None:
     visit.wait_for_answer()
     assert "errors" in visit.editor("response.json") or "message" in visit.editor("response.json")
     expect(visit.panel.get_by_role("status")).to_contain_text("Ended without an event")
+
+
+def test_a_reload_before_anything_was_touched_changes_nothing(visit: Visit) -> None:
+    visit.page.wait_for_function("() => localStorage.getItem('darkroom:graphiql:tabState') !== null")
+    visit.open()
+    assert visit.tabs == ["Start", "Watch", "History", "Providers"]
+    assert visit.editor("operation.graphql") == (TABS / "start.graphql").read_text()
+    assert json.loads(visit.editor("variables.json")) == json.loads((TABS / "start.variables.json").read_text())
 
 
 def test_a_second_visit_finds_the_tabs_as_they_were_left(visit: Visit) -> None:

@@ -33,9 +33,13 @@ const fetcher = createFetcher(api, socket, exposures);
 
 // A namespace of its own: another GraphiQL on the same address, as during development, keeps its own tabs.
 const storage = createLocalStorage({ namespace: "darkroom" });
-const firstVisit = storage.getItem("graphiql:tabState") === null;
-// The operation and its variables share a column 3 : 1; the variables of the first tab need a little more to be seen whole.
-if (firstVisit) storage.setItem("graphiql:secondaryEditorFlex", "1.7");
+if (storage.getItem("graphiql:tabState") === null) {
+  // On a first visit GraphiQL opens the ready tabs, but fills the variables of the first one only from here.
+  storage.setItem("graphiql:query", START.query);
+  storage.setItem("graphiql:variables", START.variables);
+  // An operation and its variables share a column 3 : 1; these variables need a little more to be seen whole.
+  storage.setItem("graphiql:secondaryEditorFlex", "1.7");
+}
 
 function Page() {
   return (
@@ -44,8 +48,6 @@ function Page() {
       storage={storage}
       onTabChange={({ tabs, activeTabIndex }) => (exposures.activeTab = tabs[activeTabIndex]?.id ?? "")}
       defaultTabs={READY_TABS}
-      // GraphiQL fills the variables of a ready tab when one changes to it, but not those of the first.
-      {...(firstVisit ? { initialVariables: START.variables } : {})}
       defaultEditorToolsVisibility="variables"
       inputValueDeprecation
       schemaDescription

@@ -1,0 +1,224 @@
+"""What bad input gets: a clear typed answer, nothing stored, nothing charged, no traceback."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from graph.ids import encode
+from tests.clients import START, WATCH, execute, openai_images, socket, subscribe
+from tests.server import LiveServer
+
+pytestmark = pytest.mark.anyio
+
+
+async def footprint(server: LiveServer) -> tuple[int, int]:
+    """How many tasks are stored, and how many generations were charged."""
+    answer = await execute(server, "{ tasks(first: 1) { totalCount } }")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        charges = (await client.get(f"{server.url}/sandbox/ledger")).json()
+    return answer["data"]["tasks"]["totalCount"], len(charges)
+
+
+@pytest.fixture
+async def nothing_happens(server: LiveServer, caplog: pytest.LogCaptureFixture) -> Any:
+    """Whatever the test sends must leave no task, no charge and no traceback."""
+    before = await footprint(server)
+    yield
+    assert await footprint(server) == before
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def problems(server: LiveServer, **parameters: Any) -> list[dict[str, Any]]:
+    answer = await execute(server, START, openai_images(**parameters))
+    result = answer["data"]["startGeneration"]
+    assert result["__typename"] == "ValidationError", answer
+    assert result["code"] == "VALIDATION_FAILED"
+    found: list[dict[str, Any]] = result["problems"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "words"),
+    [
+        ({"prompt": ""}, "prompt", "at least 1"),
+        ({"prompt": "x" * 40_000}, "prompt", "32,000"),
+        ({"model": "gpt-image-1", "size": "1000x1000"}, "size", "1024x1024"),
+        ({"size": "1000x1000"}, "size", "divisible by 16"),
+        ({"size": "huge"}, "size", "WIDTHxHEIGHT"),
+        ({"n": 0}, "n", "greater than or equal to 1"),
+        ({"n": 11}, "n", "less than or equal to 10"),
+        ({"quality": "hd"}, "quality", "low"),
+        ({"style": "VIVID"}, "style", "does not take"),
+        ({"responseFormat": "URL"}, "responseFormat", "gpt-image"),
+        ({"partialImages": 4}, "partialImages", "3"),
+        ({"partialImages": 2, "stream": False}, "partialImages", "stream"),
+        ({"background": "TRANSPARENT", "model": "gpt-image-1.5"}, "background", "png"),
+        ({"model": "account/dall-e-3", "outputFormat": None, "n": 2}, "n", "1"),
+        ({"outputCompression": 101}, "outputCompression", "100"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_happens")
+async def test_a_parameter_that_breaks_a_rule_is_named_with_its_rule(
+    server: LiveServer, parameters: dict[str, Any], field: str, words: str
+) -> None:
+    found = [one for one in await problems(server, **parameters) if one["path"][-1] == field]
+
+    assert found, f"nothing about {field}"
+    assert found[0]["path"] == ["input", "request", "openaiImages", field]
+    assert words in found[0]["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_all_problems_come_at_once_with_what_would_be_valid(server: LiveServer) -> None:
+    variables = openai_images("", n=0, outputFormat="tiff", quality="best")
+    variables["input"] |= {"tags": ["x" * 65], "name": "n" * 201, "metadata": {"blob": "x" * 20_000}}
+    result = (await execute(server, START, variables))["data"]["startGeneration"]
+    found = {".".join(problem["path"]): problem for problem in result["problems"]}
+
+    assert set(found) == {
+        *(f"input.request.openaiImages.{field}" for field in ("prompt", "n", "outputFormat", "quality")),
+        "input.tags.0",
+        "input.name",
+        "input.metadata",
+    }
+    assert found["input.request.openaiImages.outputFormat"]["allowed"] == ["png", "jpeg", "webp", "gif", "svg"]
+    assert "prompt" in result["message"]
+
+
+async def post(server: LiveServer, **request: Any) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        return await client.post(f"{server.url}/graphql", **request)
+
+
+MODERN = {"accept": "application/graphql-response+json"}
+
+
+def only_error(response: httpx.Response) -> dict[str, Any]:
+    """The one error of an answer that must not contain data."""
+    answer = response.json()
+    assert "data" not in answer
+    assert len(answer["errors"]) == 1
+    error: dict[str, Any] = answer["errors"][0]
+    return error
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_two_providers_in_one_request_are_refused(server: LiveServer) -> None:
+    query = "mutation($r: GenerationRequest!) { startGeneration(input: {request: $r}) { __typename } }"
+    response = await post(server, json={"query": query, "variables": {"r": {}}}, headers=MODERN)
+
+    assert response.status_code == 422
+    assert "exactly one key" in only_error(response)["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("{", 400, "Syntax Error"),
+        ("{ nope }", 422, "Cannot query field"),
+        ("query A { __typename } query B { __typename }", 422, "operationName"),
+        ('{ tasks(first: "two") { totalCount } }', 422, "Int cannot represent"),
+        ("{ " + " ".join(f"a{i}: __typename" for i in range(40)) + " }", 422, "aliases"),
+        ("{ " + "__typename " * 3000 + "}", 400, "tokens"),
+    ],
+)
+async def test_a_document_that_cannot_be_run_gets_a_4xx_and_no_data(
+    server: LiveServer, query: str, status: int, words: str
+) -> None:
+    response = await post(server, json={"query": query}, headers=MODERN)
+
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("application/graphql-response+json")
+    assert words in only_error(response)["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("request_", "status", "code", "words"),
+    [
+        ({"content": "{", "headers": {"content-type": "application/json"}}, 400, "BAD_REQUEST", "JSON"),
+        ({"content": "[]", "headers": {"content-type": "application/json"}}, 400, "BAD_REQUEST", "atching"),
+        ({"content": "3", "headers": {"content-type": "application/json"}}, 400, "BAD_REQUEST", "object"),
+        ({"content": "{}", "headers": {"content-type": "text/plain"}}, 400, "BAD_REQUEST", "content type"),
+        ({"json": {}}, 400, "BAD_REQUEST", "query"),
+        ({"json": {"query": 3}}, 400, "BAD_REQUEST", "query"),
+        ({"json": {"query": "{__typename}", "variables": []}}, 400, "BAD_REQUEST", "variables"),
+                ({"json": {"query": WATCH, "variables": {"id": "x"}}}, 400, "BAD_REQUEST", "graphql-transport-ws"),
+        ({"json": {"query": "x" * 20_000_000}}, 413, "REQUEST_TOO_LARGE", "1,048,576"),
+    ],
+)
+async def test_a_request_that_is_no_graphql_says_what_to_send(
+    server: LiveServer, request_: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    response = await post(server, **request_)
+    error = only_error(response)
+
+    assert (response.status_code, error["extensions"]["code"]) == (status, code)
+    assert words in error["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_a_mutation_by_get_is_refused(server: LiveServer) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(f"{server.url}/graphql", params={"query": "mutation { __typename }"})
+
+    assert response.status_code == 405
+    assert "POST" in only_error(response)["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("id", "code"),
+    [
+        ("nonsense", "INVALID_ID"),
+        ("", "INVALID_ID"),
+        ("ü", "INVALID_ID"),
+        (encode("Fish", "1"), "INVALID_ID"),
+        (encode("Task", "0" * 32), "NOT_FOUND"),
+    ],
+)
+async def test_an_id_that_belongs_to_nothing_is_null_and_explained(server: LiveServer, id: str, code: str) -> None:
+    for field in ("task", "node"):
+        answer = await execute(server, f"query($id: ID!) {{ {field}(id: $id) {{ id }} }}", {"id": id})
+
+        assert answer["data"] == {field: None}
+        assert answer["errors"][0]["extensions"]["code"] == code
+        assert "Use an `id`" in answer["errors"][0]["message"] or "Query `tasks`" in answer["errors"][0]["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(("id", "code"), [("nonsense", "INVALID_ID"), (encode("Task", "0" * 32), "NOT_FOUND")])
+async def test_watching_an_unknown_task_is_an_error_at_once(server: LiveServer, id: str, code: str) -> None:
+    messages = [message async for message in subscribe(server, WATCH, {"id": id})]
+
+    assert [message["type"] for message in messages] == ["error"]
+    assert messages[0]["payload"][0]["extensions"]["code"] == code
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_one_bad_subscription_leaves_the_others_on_its_socket_alone(server: LiveServer) -> None:
+    async with socket(server) as ws:
+        for id, query in (("bad", "subscription { nope }"), ("good", "{ __typename }")):
+            await ws.send(json.dumps({"id": id, "type": "subscribe", "payload": {"query": query}}))
+        answers = [json.loads(await ws.recv()) for _ in range(3)]
+
+    assert {(answer["id"], answer["type"]) for answer in answers} == {
+        ("bad", "error"),
+        ("good", "next"),
+        ("good", "complete"),
+    }
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize("path", ["/images/nonsense", "/images/" + "0" * 32])
+async def test_a_picture_that_is_not_there_is_a_404(server: LiveServer, path: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(server.url + path)
+
+    assert response.status_code == 404
+    assert only_error(response)["extensions"]["code"] == "NOT_FOUND"
