@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from graph import logs
 from graph.app import create_app
 from graph.schema import print_schema
+from graph.server import AddressError, Server, configure, listen
 from graph.settings import ServerSettings
 from graph.welcome import welcome
 from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
+from tasks.darkroom import Darkroom
 from tasks.database import Database
 from tasks.settings import TaskSettings
 
@@ -45,15 +47,17 @@ def serve(
         update={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
     tasks = TaskSettings()
-    config = _config(server, tasks)
-    socket = config.bind_socket()
+    logs.configure(server.log_format)
     # Listening before the start: tasks that the last process left behind begin at once, and may use our own sandbox.
-    socket.listen(2048)
-    base_url = server.base_url(socket.getsockname()[1])
+    listener = listen(server.host, server.port)
+    base_url = server.base_url(listener.getsockname()[1])
     app = create_app(server, tasks, base_url=base_url)
-    config.app = app
-    welcome(console, base_url, app.state.darkroom)
-    uvicorn.Server(config).run(sockets=[socket])
+    darkroom: Darkroom = app.state.darkroom
+
+    def ready() -> None:
+        welcome(console, base_url, darkroom)
+
+    Server(configure(app, server, tasks), darkroom, on_ready=ready).run(sockets=[listener])
 
 
 @cli.command(name="sandbox")
@@ -65,13 +69,16 @@ def serve_sandbox(
     tasks = TaskSettings()
     server = ServerSettings().model_copy(update={"host": host, "port": port})
     ledger = Ledger(tasks.home / "sandbox" / "ledger.db")
-    config = _config(server, tasks)
-    config.app = Starlette()
-    config.app.mount("/sandbox", sandbox({one.name: one.simulator(ledger) for one in PROVIDERS}, ledger))
-    console.print(
-        f"Simulators on [bold]{server.base_url()}/sandbox[/] — DARKROOM_SANDBOX_URL={server.base_url()}/sandbox"
-    )
-    uvicorn.Server(config).run()
+    logs.configure(server.log_format)
+    simulators = sandbox({one.name: one.simulator(ledger) for one in PROVIDERS}, ledger)
+    url = f"{server.base_url()}/sandbox"
+    app = Starlette(routes=[Mount("/sandbox", simulators)])
+    listener = listen(host, port)
+
+    def ready() -> None:
+        console.print(f"Simulators on [bold]{url}[/]; point servers at them with DARKROOM_SANDBOX_URL={url}")
+
+    Server(configure(app, server, tasks), on_ready=ready).run(sockets=[listener])
 
 
 @cli.command()
@@ -117,30 +124,20 @@ def settings(
     Console().print(table)
 
 
-def _config(server: ServerSettings, tasks: TaskSettings) -> uvicorn.Config:
-    logs.configure(server.log_format)
-    return uvicorn.Config(
-        app=lambda: None,  # set by the caller, once the socket and with it the port are known
-        host=server.host,
-        port=server.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="websockets-sansio",
-        # Pictures do not compress, and base64 costs far more time than it saves.
-        ws_per_message_deflate=False,
-        ws_max_size=server.max_body_bytes,
-        timeout_graceful_shutdown=int(tasks.shutdown_seconds) + 1,
-    )
-
-
 def main() -> None:
     """The entry point: mistakes in settings are explained, not traced."""
     try:
         cli()
+    except AddressError as exc:
+        console.print(f"[red]{escape(str(exc))}[/]")
+        raise SystemExit(1) from exc
     except ValidationError as exc:
         console.print("[red]A setting is not valid:[/]")
         for error in exc.errors(include_url=False, include_input=False):
             name = "DARKROOM_" + "_".join(map(str, error["loc"])).upper()
             console.print(f"  [bold]{name}[/]: {escape(error['msg'])}")
         raise SystemExit(2) from exc
+
+
+if __name__ == "__main__":
+    main()

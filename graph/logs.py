@@ -51,5 +51,5 @@ def configure(format: LogFormat) -> None:
     plain = TextLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines() if format is LogFormat.JSON else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access", "strawberry"):
+    for noisy in ("httpx", "httpcore", "alembic", "uvicorn", "strawberry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -17,16 +17,14 @@ MUTATION = """curl -s {url}/graphql -H 'content-type: application/json' -d '{{
 def welcome(console: Console, url: str, darkroom: Darkroom) -> None:
     """Say what to open and what to try."""
     text = Text()
-    text.append("Open  ", style="bold")
+    text.append("Open  ")
     text.append(f"{url}/graphql", style="bold cyan")
-    text.append("  and press ▶: a picture develops before your eyes.\n\n")
+    text.append("\nand press ▶: a picture develops before your eyes.\n\n")
     for name, provider in darkroom.providers.items():
-        title = darkroom.definitions[name].title
-        text.append("• ", style="dim")
-        text.append(title, style="bold")
-        text.append(" — the built-in simulator, which costs nothing\n" if provider.sandbox else " — your account\n")
-    text.append(f"\nEverything is kept in {darkroom.settings.home.resolve()}", style="dim")
-    console.print(Panel(text, title="Darkroom", border_style="red", padding=(1, 2), expand=False))
-    console.print("Or from another terminal:\n", style="dim")
+        text.append(darkroom.definitions[name].title, style="bold")
+        text.append(": the built-in simulator, which costs nothing\n" if provider.sandbox else ": your account\n")
+    text.append(f"Everything is kept in {darkroom.settings.home.resolve()}", style="dim")
+    console.print(Panel(text, title="Darkroom is ready", border_style="red", padding=(1, 2), expand=False))
+    console.print("Or start one from another terminal:\n", style="dim")
     console.print(MUTATION.format(url=url), highlight=False, soft_wrap=True)
-    console.print()
+    console.print("\nCtrl-C stops the server; nothing is lost.", style="dim")

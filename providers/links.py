@@ -12,7 +12,7 @@ import ipaddress
 from dataclasses import dataclass
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from providers.errors import ResultUnavailableError, Transport
 from providers.http import AddressRefusedError, AddressRule, IPAddress, async_client
@@ -36,7 +36,7 @@ class LinkLimits:
     redirects: int = 3
     attempts: int = 3
     first_wait_seconds: float = 0.2
-    """Before the second attempt; doubles after that, with jitter."""
+    """Before the second attempt; doubles after that."""
 
 
 class _TransientError(Exception):
@@ -65,7 +65,7 @@ class LinkFetcher:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(self.limits.attempts),
-            wait=wait_exponential_jitter(initial=self.limits.first_wait_seconds, max=5, jitter=0.1),
+            wait=wait_exponential(multiplier=self.limits.first_wait_seconds, max=5),
             reraise=True,
         )
         try:
@@ -163,11 +163,11 @@ def is_public(address: IPAddress) -> bool:
     """Whether an address is on the public internet: not private, loopback, link-local, shared, multicast, reserved,
     not a cloud's metadata service, and no IPv6 form that a gateway would translate into one of those.
     """
-    if address in _METADATA or not address.is_global or address.is_multicast or address.is_reserved:
-        return False
-    if isinstance(address, ipaddress.IPv4Address):
-        return True
-    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64:
-        inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return all(is_public(embedded) for embedded in inner if embedded is not None)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if not all(is_public(each) for each in (address.sixtofour, *(address.teredo or ())) if each is not None):
+            return False
+    return not (address in _METADATA or not address.is_global or address.is_multicast or address.is_reserved)

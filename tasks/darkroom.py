@@ -55,9 +55,14 @@ class Darkroom:
         await self._database.migrate()
         await self._engine.start()
 
+    async def drain(self) -> None:
+        """Begin nothing new; what is still running after `shutdown_seconds` is left to the next start."""
+        await self._engine.drain(self.settings.shutdown_seconds)
+
     async def close(self) -> None:
-        """Stop working; what is still running after `shutdown_seconds` is left to the next start."""
-        await self._engine.stop(self.settings.shutdown_seconds)
+        """Let go of everything. Whoever could still be served meanwhile should `drain` first."""
+        await self._engine.drain(0)
+        await self._engine.stop()
         for provider in self.providers.values():
             await provider.aclose()
         await self._database.close()

@@ -51,6 +51,7 @@ class Engine:
         self._client: DBOSClient | None = None
         self._waking: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
+        self._draining = False
 
     async def start(self) -> None:
         """Start working: what was queued or running when the last process ended comes first."""
@@ -95,6 +96,9 @@ class Engine:
 
     async def run(self, task_id: str) -> None:
         """Run one task to its end (called by the engine)."""
+        if self._draining:
+            # A cancelled workflow stays pending, and is recovered by the next process.
+            raise asyncio.CancelledError
         current = asyncio.current_task()
         if current is not None:
             self._running[task_id] = current
@@ -104,17 +108,20 @@ class Engine:
             self._running.pop(task_id, None)
             self.wake()
 
-    async def stop(self, seconds: float) -> None:
-        """Take nothing new, wait for what is running, then leave the rest to the next start."""
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, wait for what is running, and leave what is still running then to the next start."""
+        self._draining = True
         if self._waking is not None:
             self._waking.cancel()
             await asyncio.gather(self._waking, return_exceptions=True)
         if running := list(self._running.values()):
             _, left = await asyncio.wait(running, timeout=seconds)
             for task in left:
-                # A cancelled workflow stays pending, and is recovered by the next process.
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Stop the engine itself. `drain` it first."""
         await asyncio.to_thread(DBOS.destroy)
         if self._client is not None:
             await asyncio.to_thread(self._client.destroy)

@@ -11,7 +11,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.server import LiveServer
+from tests.server import Reachable
 
 START = """
 mutation Start($input: StartGenerationInput!) {
@@ -47,7 +47,7 @@ def openai_images(prompt: str = "A lighthouse at dusk", **parameters: Any) -> di
     return {"input": {"request": {"openaiImages": request}}}
 
 
-async def execute(server: LiveServer, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+async def execute(server: Reachable, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run a query or a mutation; the whole answer, with `data` and `errors`."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         response = await client.post(f"{server.url}/graphql", json={"query": query, "variables": variables or {}})
@@ -55,7 +55,7 @@ async def execute(server: LiveServer, query: str, variables: dict[str, Any] | No
     return answer
 
 
-async def start(server: LiveServer, variables: dict[str, Any]) -> str:
+async def start(server: Reachable, variables: dict[str, Any]) -> str:
     """Start a generation that is meant to be accepted; the task's id."""
     answer = await execute(server, START, variables)
     result = answer["data"]["startGeneration"]
@@ -64,7 +64,7 @@ async def start(server: LiveServer, variables: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def socket(server: LiveServer) -> AsyncIterator[ClientConnection]:
+async def socket(server: Reachable) -> AsyncIterator[ClientConnection]:
     """An acknowledged `graphql-transport-ws` connection."""
     protocols = [Subprotocol("graphql-transport-ws")]
     async with connect(f"{server.websocket_url}/graphql", subprotocols=protocols, max_size=None, proxy=None) as ws:
@@ -73,7 +73,7 @@ async def socket(server: LiveServer) -> AsyncIterator[ClientConnection]:
         yield ws
 
 
-async def subscribe(server: LiveServer, query: str, variables: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+async def subscribe(server: Reachable, query: str, variables: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """The messages of one subscription, up to and including `complete` or `error`."""
     async with socket(server) as ws:
         await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}}))
@@ -84,7 +84,7 @@ async def subscribe(server: LiveServer, query: str, variables: dict[str, Any]) -
                 return
 
 
-async def watch(server: LiveServer, task_id: str, after: int = 0) -> list[dict[str, Any]]:
+async def watch(server: Reachable, task_id: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of a task, to its end."""
     events: list[dict[str, Any]] = []
     async with aclosing(subscribe(server, WATCH, {"id": task_id, "after": after})) as messages:
@@ -97,6 +97,6 @@ async def watch(server: LiveServer, task_id: str, after: int = 0) -> list[dict[s
     raise AssertionError("the subscription ended without `complete`")
 
 
-async def generate(server: LiveServer, prompt: str = "A lighthouse at dusk", **parameters: Any) -> list[dict[str, Any]]:
+async def generate(server: Reachable, prompt: str = "A lighthouse at dusk", **parameters: Any) -> list[dict[str, Any]]:
     """Start a generation and watch it to its end."""
     return await watch(server, await start(server, openai_images(prompt, **parameters)))

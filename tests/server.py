@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import uvicorn
+from typing import Any, Protocol
 
 from graph.app import create_app
+from graph.server import Server, configure, listen
 from graph.settings import ServerSettings
 from tasks.darkroom import Darkroom
 from tasks.settings import TaskSettings
+
+
+class Reachable(Protocol):
+    """Any server that a client can be pointed at."""
+
+    @property
+    def url(self) -> str:
+        """Like `http://127.0.0.1:8000`."""
+        ...
+
+    @property
+    def websocket_url(self) -> str:
+        """Like `ws://127.0.0.1:8000`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,36 +44,21 @@ class LiveServer:
         return self.url.replace("http://", "ws://")
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
 @contextmanager
 def running(home: Path, **settings: Any) -> Iterator[LiveServer]:
     """Serve with the data in `home` until the block ends. `settings` are fields of `ServerSettings`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server_settings = ServerSettings(**{"port": listener.getsockname()[1], **settings})
         base_url = server_settings.base_url()
-        app = create_app(server_settings, TaskSettings(home=home, shutdown_seconds=1), base_url=base_url)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
+        task_settings = TaskSettings(home=home, shutdown_seconds=1)
+        app = create_app(server_settings, task_settings, base_url=base_url)
+        ready = threading.Event()
+        config = configure(app, server_settings, task_settings)
+        server = Server(config, app.state.darkroom, on_ready=ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="darkroom")
         thread.start()
         try:
-            while not server.ready.wait(0.1):
+            while not ready.wait(0.1):
                 assert thread.is_alive(), "the server did not start; the log says why"
             yield LiveServer(base_url, home, app.state.darkroom)
         finally:

@@ -32,6 +32,7 @@ _LAST_WORDS_SECONDS = 1.0
 """How long to go on listening after the last picture. Only repeats can follow, but hanging up looks like a fault."""
 
 _ERROR_BODY_BYTES = 1024 * 1024
+_ERROR_BODY_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -74,25 +75,19 @@ class OpenAIImages:
             )
         clock = _Clock(asyncio.get_running_loop().time() + self._settings.total_timeout_seconds)
         response = await self._post(request, reference, clock)
+        request_id = response.headers.get("x-request-id")
         try:
             if not response.is_success:
                 raise await self._refused(response, clock)
-            yield Accepted(Submission(request_id=response.headers.get("x-request-id")))
+            yield Accepted(Submission(request_id=request_id))
             for parameter, reason in request.dropped().items():
                 yield Notice(reason, parameter)
-            answer = Answer(
-                pictures=request.n or 1,
-                partials=request.partial_images or 0,
-                model=response.headers.get("x-tfy-resolved-model"),
-                request_id=response.headers.get("x-request-id"),
-                speaker=self._speaker,
-                fetch=self._links.fetch,
-            )
-            streamed = response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/event-stream"
-            read = self._stream if streamed else self._body
-            async with aclosing(read(response, answer, clock)) as events:
+            async with aclosing(self._answer(response, request, clock)) as events:
                 async for event in events:
                     yield event
+        except ProviderError as exc:
+            exc.request_id = request_id
+            raise
         finally:
             await response.aclose()
 
@@ -131,8 +126,9 @@ class OpenAIImages:
     async def _refused(self, response: httpx.Response, clock: _Clock) -> ProviderError:
         """What a refusal says, as far as it can be read: the status alone decides already."""
         body = b""
+        until = min(clock.at, asyncio.get_running_loop().time() + _ERROR_BODY_SECONDS)
         try:
-            async with asyncio.timeout_at(clock.at):
+            async with asyncio.timeout_at(until):
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > _ERROR_BODY_BYTES:
@@ -140,6 +136,18 @@ class OpenAIImages:
         except (httpx.TransportError, httpx.DecodingError, TimeoutError):
             pass  # cut off: what arrived has to do
         return refusal(response.status_code, response.headers, body, self._speaker)
+
+    def _answer(
+        self, response: httpx.Response, request: OpenAIImagesRequest, clock: _Clock
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        answer = Answer(
+            request=request,
+            model=response.headers.get("x-tfy-resolved-model"),
+            speaker=self._speaker,
+            fetch=self._links.fetch,
+        )
+        streamed = _media_type(response) == "text/event-stream"
+        return self._stream(response, answer, clock) if streamed else self._body(response, answer, clock)
 
     async def _stream(
         self, response: httpx.Response, answer: Answer, clock: _Clock
@@ -165,7 +173,6 @@ class OpenAIImages:
     async def _body(
         self, response: httpx.Response, answer: Answer, clock: _Clock
     ) -> AsyncGenerator[ProviderEvent, None]:
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         parts = await self._read(response, answer, clock)
         size = sum(map(len, parts))
         try:
@@ -174,7 +181,7 @@ class OpenAIImages:
             start = self._speaker.clean(b"".join(parts)[:60].decode(errors="replace"))
             if start.startswith("{") and str(exc).startswith("EOF"):
                 raise answer.truncated("ended inside its JSON") from exc
-            kind = media_type or "of an unknown type"
+            kind = _media_type(response) or "of an unknown type"
             raise answer.bad(f"is {kind} and no JSON (it starts with {start!r}); check {PREFIX}BASE_URL") from exc
         if not isinstance(body, dict):
             raise answer.bad("is JSON, but no object")
@@ -221,6 +228,11 @@ class OpenAIImages:
             transport=Transport.ACCEPTED,
             billed=answer.billed,
         )
+
+
+def _media_type(response: httpx.Response) -> str:
+    value: str = response.headers.get("Content-Type", "")
+    return value.partition(";")[0].strip().lower()
 
 
 def _json(parts: list[bytes]) -> JsonValue:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TypeAlias
 
 from pydantic import JsonValue
@@ -35,11 +36,15 @@ from providers.errors import (
 )
 from providers.openai_images.errors import Speaker, failure_in_answer
 from providers.openai_images.pictures import CutPictureError, NotAPictureError, decode_picture
+from providers.openai_images.request import OpenAIImagesRequest
 from providers.openai_images.stream import LARGE, StreamEvent
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 Fingerprint: TypeAlias = tuple[int, int]
 """Enough to see that a picture came twice in one answer; a third of the time of a digest."""
+
+_SAID_AGAIN = ("size", "quality", "output_format", "background")
+"""Parameters that the answer repeats, with what was made of them."""
 
 
 class Answer:
@@ -48,18 +53,16 @@ class Answer:
     def __init__(
         self,
         *,
-        pictures: int,
-        partials: int,
+        request: OpenAIImagesRequest,
         model: str | None,
-        request_id: str | None,
         speaker: Speaker,
         fetch: Callable[[str], Awaitable[bytes]],
     ) -> None:
-        self.expected = pictures
+        self.expected = request.n or 1
         """How many pictures were asked for."""
-        self._partials = partials
+        self._partials = request.partial_images or 0
+        self._asked = {name: value for name in _SAID_AGAIN if (value := _decided(getattr(request, name))) is not None}
         self._model = model
-        self._request_id = request_id
         self._speaker = speaker
         self._fetch = fetch
         self._stages: dict[int, set[int]] = {}
@@ -87,7 +90,6 @@ class Answer:
             f"{stages} partial images. The request may have been billed; it was not sent again.",
             transport=Transport.ACCEPTED,
             billed=self.billed,
-            request_id=self._request_id,
         )
 
     def bad(self, what: str) -> BadResponseError:
@@ -96,7 +98,6 @@ class Answer:
             f"The answer of {self._speaker.host} {what}.",
             transport=Transport.ACCEPTED,
             billed=self.billed,
-            request_id=self._request_id,
         )
 
     async def of_event(self, event: StreamEvent) -> AsyncGenerator[ProviderEvent, None]:
@@ -116,8 +117,9 @@ class Answer:
             for told in [*finished, *(self._usage(data) if finished else ())]:
                 yield told
         elif isinstance(data.get("data"), list):  # the JSON body, in an event
-            async for told in self.of_body(data):
-                yield told
+            async with aclosing(self.of_body(data)) as body:
+                async for told in body:
+                    yield told
 
     async def of_body(self, body: JsonObject) -> AsyncGenerator[ProviderEvent, None]:
         """What a JSON body means. Pictures that can be had are handed over before the failure of another is raised."""
@@ -186,13 +188,23 @@ class Answer:
             output_format=_decided(about.get("output_format")),
             background=_decided(about.get("background")),
         )
-        told: list[ProviderEvent] = [FinalImage(self._finals, picture, effective)]
+        told: list[ProviderEvent] = [FinalImage(self._finals, picture, effective), *self._substituted(effective)]
         self._finals += 1
         if self._finals > self.expected:
             told.append(Notice(f"{self.expected} pictures were asked for and more came.", parameter="n"))
         elif not self.complete:
             told.append(self._progress(f"picture {self._finals} of {self.expected}"))
         return told
+
+    def _substituted(self, effective: Effective) -> list[Notice]:
+        """What was made otherwise than asked for; each parameter is mentioned once."""
+        notices = []
+        for name, asked in list(self._asked.items()):
+            made = getattr(effective, name)
+            if made is not None and made != asked:
+                del self._asked[name]
+                notices.append(Notice(f"{name} {asked} was asked for, and the picture has {made}.", parameter=name))
+        return notices
 
     def _progress(self, message: str) -> Progress:
         """Every picture counts as its stages and one more step, every stage alike; the API reports no progress."""
@@ -228,7 +240,7 @@ class Answer:
         raise self.bad("has a place for a picture, and neither b64_json nor url in it")
 
     def _failure(self, payload: JsonObject) -> ProviderError:
-        return failure_in_answer(payload, self._speaker, billed=self.billed, request_id=self._request_id)
+        return failure_in_answer(payload, self._speaker, billed=self.billed)
 
 
 def _decoded(text: str) -> tuple[bytes, Fingerprint]:

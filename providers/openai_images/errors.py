@@ -9,12 +9,8 @@ everything until an answer begins; from then on the provider has it.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import httpx
@@ -34,6 +30,7 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from providers.openai_images.retry_after import retry_after, seconds_in_body, seconds_in_text
 
 _BY_WORD: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
@@ -82,8 +79,6 @@ _LEAD: Mapping[type[ProviderError], str] = MappingProxyType(
     }
 )
 
-_TRY_AGAIN_IN = re.compile(r"try again in (?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?", re.IGNORECASE)
-
 
 class _NoRetryRateLimitedError(RateLimitedError):
     retryable = False  # it said x-should-retry: false
@@ -108,7 +103,7 @@ _NO_RETRY: Mapping[type[ProviderError], type[ProviderError]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the vendor said, from whichever shape it said it in."""
+    """What the vendor said, from whichever shape it said it in; without the token, should it have repeated that."""
 
     message: str | None = None
     type: str | None = None
@@ -124,7 +119,7 @@ class Speaker:
     """Who said it: the host for messages, and the token that must never be part of one."""
 
     host: str
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
     def clean(self, text: str, limit: int = 1000) -> str:
         """`text` on one line, without the token, and cut to `limit` characters."""
@@ -136,7 +131,7 @@ class Speaker:
 
 def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) -> ProviderError:
     """The error for an answer that is no success."""
-    said = _said(_json(body))
+    said = _said(_json(body), speaker)
     kind = _kind(status, said, headers.get("x-should-retry"))
     if 300 <= status < 400:
         message = _redirect(status, headers, speaker)
@@ -147,20 +142,18 @@ def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) 
         message,
         transport=Transport.ACCEPTED if answered else Transport.PERHAPS_SENT,
         billed=False if answered and said.stage != "output" else None,
-        retry_after=_retry_after(headers, said),
+        retry_after=retry_after(headers, said.retry_after),
         status=status,
         vendor_code=said.code or said.type,
-        vendor_message=None if said.message is None else speaker.clean(said.message),
+        vendor_message=said.message,
         request_id=headers.get("x-request-id"),
         parameter=said.parameter or ("model" if said.code == "model_not_found" else None),
     )
 
 
-def failure_in_answer(
-    payload: Mapping[str, JsonValue], speaker: Speaker, *, billed: bool | None, request_id: str | None
-) -> ProviderError:
+def failure_in_answer(payload: Mapping[str, JsonValue], speaker: Speaker, *, billed: bool | None) -> ProviderError:
     """The error for an error object inside an answer that began as a success."""
-    said = _said(dict(payload))
+    said = _said(dict(payload), speaker)
     kind = _BY_WORD.get(said.code or "") or _BY_WORD.get(said.type or "") or _by_name(said.type)
     return kind(
         _message(kind, said, speaker, "in its answer"),
@@ -168,8 +161,7 @@ def failure_in_answer(
         billed=billed,
         retry_after=said.retry_after,
         vendor_code=said.code or said.type,
-        vendor_message=None if said.message is None else speaker.clean(said.message),
-        request_id=request_id,
+        vendor_message=said.message,
         parameter=said.parameter,
     )
 
@@ -212,7 +204,7 @@ def _by_name(type_: str | None) -> type[ProviderError]:
 
 def _message(kind: type[ProviderError], said: Said, speaker: Speaker, where: str) -> str:
     lead = next(text for base, text in _LEAD.items() if issubclass(kind, base)).format(host=speaker.host)
-    parts = [f"{lead}: {speaker.clean(said.message)}" if said.message else lead]
+    parts = [f"{lead}: {said.message}" if said.message else lead]
     if said.categories:
         parts.append(f"categories: {', '.join(said.categories)}")
     parts.append(", ".join(part for part in (where, said.code or said.type) if part))
@@ -238,24 +230,29 @@ def _json(body: bytes) -> JsonValue:
     return value
 
 
-def _said(body: JsonValue) -> Said:
+def _said(body: JsonValue, speaker: Speaker) -> Said:
     if not isinstance(body, dict):
         return Said()
+
+    def text(value: JsonValue) -> str | None:
+        found = _text(value)
+        return None if found is None else speaker.clean(found)
+
     inner = body.get("error")
     error = inner if isinstance(inner, dict) else body
     detail = inner if isinstance(inner, str) else body.get("detail")
     moderation = error.get("moderation_details")
     details = moderation if isinstance(moderation, dict) else {}
     categories = details.get("categories")
-    message = _text(error.get("message")) or _text(body.get("message")) or _text(detail)
+    message = text(error.get("message")) or text(body.get("message")) or text(detail)
     return Said(
         message=message,
-        type=_text(error.get("type")),
-        code=_text(error.get("code")),
-        parameter=_text(error.get("param")),
-        categories=tuple(filter(None, map(_text, categories))) if isinstance(categories, list) else (),
-        stage=_text(details.get("moderation_stage")),
-        retry_after=_seconds_in(error) or _seconds_in(body) or _seconds_in_text(message),
+        type=text(error.get("type")),
+        code=text(error.get("code")),
+        parameter=text(error.get("param")),
+        categories=tuple(filter(None, map(text, categories))) if isinstance(categories, list) else (),
+        stage=text(details.get("moderation_stage")),
+        retry_after=seconds_in_body(error) or seconds_in_body(body) or seconds_in_text(message),
     )
 
 
@@ -264,40 +261,3 @@ def _text(value: JsonValue) -> str | None:
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _retry_after(headers: httpx.Headers, said: Said) -> float | None:
-    value = headers.get("retry-after", "").strip()
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    if value:
-        try:
-            at = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return said.retry_after
-        return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    return said.retry_after if milliseconds is None else milliseconds / 1000
-
-
-def _seconds_in(error: Mapping[str, JsonValue]) -> float | None:
-    value = error.get("retry_after")
-    return _number(value) if isinstance(value, str | int | float) else None
-
-
-def _seconds_in_text(message: str | None) -> float | None:
-    """OpenAI writes `Please try again in 1m12s.` or `in 350ms`."""
-    found = _TRY_AGAIN_IN.search(message or "")
-    if found is None or not (found[1] or found[2]):
-        return None
-    rest = float(found[2] or 0)
-    return int(found[1] or 0) * 60 + (rest / 1000 if found[3] == "ms" else rest)
-
-
-def _number(value: str | float) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

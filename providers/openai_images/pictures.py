@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from binascii import a2b_base64
 
+_ALPHABET = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _TAIL = 4096
 _SLICE = 1024 * 1024
 
@@ -49,6 +51,8 @@ def _decode(text: str) -> bytes:
 
 def _decode_with_spaces(text: str) -> bytes:
     compact = "".join(text.split())
+    if _ALPHABET.fullmatch(compact) is None:
+        raise NotAPictureError("the text is not base64")
     if len(compact) % 4:
         raise CutPictureError("the base64 text ends in the middle of a group")
     try:

@@ -142,7 +142,7 @@ class Answer:
                 picture["url"] = self._link(drawing, order)
             else:
                 file = await drawn(drawing, order.output_format, compression=order.compression)
-                picture["b64_json"] = await asyncio.to_thread(_base64, file, index == script.truncate)
+                picture["b64_json"] = await asyncio.to_thread(self._base64, file, index == script.truncate)
             if order.family.styles and not script.omit_fields:
                 picture["revised_prompt"] = f"{order.prompt.strip()}, as a print from the darkroom"
             pictures += [picture, picture] if script.duplicate else [picture]
@@ -180,7 +180,7 @@ class Answer:
     def _rendered(self, name: str, body: dict[str, JsonValue], picture: bytes | None, truncated: bool) -> bytes:
         """One event as it goes over the wire."""
         if picture is not None:
-            body = {**body, "b64_json": _base64(picture, truncated)}
+            body = {**body, "b64_json": self._base64(picture, truncated)}
         lines = [f"event: {name}", f"data: {self._dressed(body).decode()}", "", ""]
         return self._lines([": still here", *lines] if self._script.keepalive else lines)
 
@@ -196,8 +196,9 @@ class Answer:
     def _lines(self, lines: list[str]) -> bytes:
         return ("\r\n" if self._script.crlf else "\n").join(lines).encode()
 
-
-def _base64(file: bytes, truncated: bool) -> str:
-    """Standard base64. Truncated, it ends where no base64 can: one character into a group of four."""
-    text = base64.b64encode(file).decode()
-    return text[: len(text) // 8 * 4 + 1] if truncated else text
+    def _base64(self, file: bytes, truncated: bool) -> str:
+        """Standard base64. Truncated, it ends one character into a group of four, unless it is to stay decodable."""
+        text = base64.b64encode(file).decode()
+        if not truncated:
+            return text
+        return text[: len(text) // 8 * 4 + (0 if self._script.truncate_decodable else 1)]

@@ -114,7 +114,10 @@ class Canvas:
         end = self.height if bottom is None else bottom
         tall = gradient((1, max(2, round(end - top))), colours)
         strip = Image.new("RGB", (1, size[1]), colours[-1])
-        strip.paste(tall, (0, round(top) - upper))
+        start = round(top) - upper
+        if start > 0:
+            strip.paste(colours[0], (0, 0, 1, start))
+        strip.paste(tall, (0, start))
         return strip.resize(size, Image.Resampling.NEAREST)
 
 

@@ -84,6 +84,8 @@ class Script(BaseModel):
     """Send every frame twice."""
     truncate: int | None = Field(default=None, ge=0)
     """Frame (counted from 0) whose base64 breaks off in the middle, where no base64 can end."""
+    truncate_decodable: bool = False
+    """Let the truncated base64 end where it still decodes, so that it is the picture file that breaks off."""
     answer_json: bool = False
     """Answer with JSON where a stream was asked for."""
     url: bool = False

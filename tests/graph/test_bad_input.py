@@ -148,7 +148,7 @@ async def test_a_document_that_cannot_be_run_gets_a_4xx_and_no_data(
         ({"json": {}}, 400, "BAD_REQUEST", "query"),
         ({"json": {"query": 3}}, 400, "BAD_REQUEST", "query"),
         ({"json": {"query": "{__typename}", "variables": []}}, 400, "BAD_REQUEST", "variables"),
-                ({"json": {"query": WATCH, "variables": {"id": "x"}}}, 400, "BAD_REQUEST", "graphql-transport-ws"),
+        ({"json": {"query": WATCH, "variables": {"id": "x"}}}, 400, "BAD_REQUEST", "graphql-transport-ws"),
         ({"json": {"query": "x" * 20_000_000}}, 413, "REQUEST_TOO_LARGE", "1,048,576"),
     ],
 )

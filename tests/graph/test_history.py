@@ -110,4 +110,3 @@ async def test_a_page_that_cannot_be_meant_is_explained(
 
     assert answer["errors"][0]["extensions"]["code"] == code
     assert words in answer["errors"][0]["message"]
-

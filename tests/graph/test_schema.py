@@ -21,7 +21,9 @@ from graph.schema import print_schema
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = build_schema(print_schema())
-OURS = [type for name, type in SCHEMA.type_map.items() if not name.startswith("__") and name not in {"String", "Boolean"}]
+OURS = [
+    type for name, type in SCHEMA.type_map.items() if not name.startswith("__") and name not in {"String", "Boolean"}
+]
 DOCUMENTS = sorted([*(ROOT / "web/src").rglob("*.graphql"), *(ROOT / "bench").rglob("*.graphql")])
 
 

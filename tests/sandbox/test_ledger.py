@@ -92,3 +92,9 @@ async def test_a_closed_ledger_says_so(ledger: Ledger) -> None:
     ledger.close()
     with pytest.raises(ValueError, match="is closed"):
         await ledger.charges()
+
+
+async def test_a_ledger_makes_its_own_folder(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "not" / "yet" / "ledger.db")
+    assert await ledger.charges() == []
+    ledger.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -29,9 +30,11 @@ def test_the_page_is_served_under_a_policy_that_allows_no_foreign_host_and_no_in
     assert not any("http" in sources or "*" in sources for sources in policy.values())
 
 
-def test_the_icon_is_served(visit: Visit) -> None:
-    icon = visit.page.locator("link[rel=icon]").get_attribute("href")
-    assert httpx.get(f"{visit.server_url}{icon}").headers["content-type"].startswith("image/svg")
+def test_the_icon_is_served(server_url: str) -> None:
+    page = httpx.get(f"{server_url}/graphql", headers={"accept": "text/html"}).text
+    icon = re.search(r'rel="icon" href="([^"]+)"', page)
+    assert icon
+    assert httpx.get(f"{server_url}{icon[1]}").headers["content-type"].startswith("image/svg")
 
 
 def test_starting_a_generation_answers_with_a_task_to_watch(visit: Visit) -> None:
@@ -176,5 +179,5 @@ def started(visit: Visit) -> dict[str, object]:
 def watch(visit: Visit) -> None:
     """Presses the one button and waits until the finished picture is on the panel and the subscription has ended."""
     visit.panel.get_by_role("button", name="Watch this task").click()
-    expect(visit.panel.get_by_role("img", name="Picture 1: Final")).to_be_visible()
+    expect(visit.panel.get_by_role("img", name="Picture 1: Final")).to_be_visible(timeout=30_000)
     expect(visit.panel.get_by_role("progressbar", include_hidden=True)).to_have_attribute("data-running", "false")

@@ -19,6 +19,7 @@ class Visit:
         self.sockets: list[str] = []
         self.sent: list[dict[str, object]] = []
         self.received: list[dict[str, object]] = []
+        page.set_default_timeout(10_000)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("request", lambda request: self.requests.append(request.url))

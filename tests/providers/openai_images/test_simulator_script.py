@@ -152,6 +152,8 @@ async def test_one_frame_can_have_base64_that_breaks_off(vendor: Vendor) -> None
     assert base64.b64decode(last["b64_json"], validate=True).startswith(b"\xff\xd8")
     with pytest.raises(binascii.Error):
         base64.b64decode(second["b64_json"], validate=True)
+    [cut, *_] = await streamed(vendor, "truncate=0 truncate_decodable")
+    assert not base64.b64decode(cut["b64_json"], validate=True).endswith(b"\xff\xd9")
     answer = orjson.loads(await read(vendor, "truncate=0", stream=False))
     with pytest.raises(binascii.Error):
         base64.b64decode(answer["data"][0]["b64_json"], validate=True)

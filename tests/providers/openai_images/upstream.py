@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -47,27 +48,38 @@ Answer = Callable[[Heard, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def upstream(answer: Answer | bytes) -> AsyncIterator[Upstream]:
+async def upstream(answer: Answer | bytes, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
     """Serve `answer` (or these bytes) to every request, then close the connection."""
     running = Upstream("")
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            heard = await _read(reader)
-            running.heard.append(heard)
-            if isinstance(answer, bytes):
-                writer.write(answer)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                heard = await _read(reader)
+                running.heard.append(heard)
+                if isinstance(answer, bytes):
+                    writer.write(answer)
+                else:
+                    await answer(heard, writer)
                 await writer.drain()
-            else:
-                await answer(heard, writer)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     async with server:
         running.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield running
+        try:
+            yield running
+        finally:
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def _read(reader: asyncio.StreamReader) -> Heard:

@@ -1,5 +1,5 @@
 /** How the editors behave, beyond what GraphiQL sets. */
-import { useGraphiQL } from "@graphiql/react";
+import { type MonacoEditor, useGraphiQL } from "@graphiql/react";
 import { useEffect } from "react";
 
 const OPTIONS = {
@@ -7,13 +7,21 @@ const OPTIONS = {
   wordWrap: "on",
   // Where the schema has nothing to suggest, arbitrary words of the text only look as if it had.
   wordBasedSuggestions: "off",
+  // A dash or a Cyrillic letter in a prompt or a description is no attempt to disguise code.
+  unicodeHighlight: { ambiguousCharacters: false },
 } as const;
 
 export function useEditorOptions(): void {
-  const { queryEditor, variableEditor } = useGraphiQL((state) => ({
-    queryEditor: state.queryEditor,
-    variableEditor: state.variableEditor,
+  const editors = useGraphiQL((state) => ({
+    query: state.queryEditor,
+    variables: state.variableEditor,
+    response: state.responseEditor,
   }));
-  useEffect(() => queryEditor?.updateOptions(OPTIONS), [queryEditor]);
-  useEffect(() => variableEditor?.updateOptions(OPTIONS), [variableEditor]);
+  useOptions(editors.query);
+  useOptions(editors.variables);
+  useOptions(editors.response);
+}
+
+function useOptions(editor: MonacoEditor | undefined): void {
+  useEffect(() => editor?.updateOptions(OPTIONS), [editor]);
 }

@@ -55,7 +55,7 @@ export function tasksIn(data: unknown): TaskFound[] {
   return [...found.values()];
 }
 
-/** Every picture in a result that this page may show: those that this server serves, or that are inside the result. */
+/** Every picture in a result: those that this server serves, and those that are inside the result. */
 export function picturesIn(data: unknown): Picture[] {
   const found = new Map<string, Picture>();
   for (const [value, name] of namedObjectsIn(data, "")) {
@@ -106,9 +106,17 @@ function pictureFrom(value: Fields, name: string): Picture | null {
   const url = textIn(value.url);
   if (url === null || !(value.__typename === "Image" || /image|picture/i.test(name) || "width" in value)) return null;
   const address = URL.parse(url, location.href);
-  if (address === null || !(address.origin === location.origin || address.protocol === "data:")) return null;
+  if (address === null || !/^(https?|data):$/.test(address.protocol)) return null;
   const [width, height] = [numberIn(value.width), numberIn(value.height)];
-  return { url: address.href, ratio: width && height ? width / height : null };
+  return { url: here(address), ratio: width && height ? width / height : null };
+}
+
+/**
+ * The same picture at the address this page came from. The server may know itself by another name (a public address, 127.0.0.1
+ * for localhost), and the page's policy lets it load from its own origin only.
+ */
+function here(address: URL): string {
+  return address.protocol === "data:" ? address.href : `${location.origin}${address.pathname}${address.search}`;
 }
 
 function* objectsIn(data: unknown): Generator<Fields> {

@@ -1,0 +1,78 @@
+"""The process that serves: uvicorn, with an order of its own for the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from graph.settings import ServerSettings
+from tasks.darkroom import Darkroom
+from tasks.settings import TaskSettings
+
+
+class AddressError(OSError):
+    """The address to listen on is taken, or is not this machine's."""
+
+
+class Server(uvicorn.Server):
+    """Says when it is ready, and stops the work while it closes the connections, because the work may be using them
+    (our own sandbox)."""
+
+    def __init__(
+        self, config: uvicorn.Config, darkroom: Darkroom | None = None, *, on_ready: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._darkroom = darkroom
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the doors."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Websockets are closed at once, so that their clients go elsewhere; short work may end."""
+        draining = asyncio.create_task(self._darkroom.drain()) if self._darkroom else None
+        await super().shutdown(sockets)
+        if draining is not None:
+            await draining
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, before there is anything to serve: whoever connects early waits, and is not refused.
+
+    It names its protocol because asyncio switches Nagle's algorithm off only on sockets that do; without that, small
+    answers would be held back for up to 40 ms.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise AddressError(f"Cannot listen on {host}:{port}: {exc.strerror}. Choose another DARKROOM_PORT.") from exc
+    listener.listen(2048)
+    return listener
+
+
+def configure(app: Starlette, server: ServerSettings, tasks: TaskSettings) -> uvicorn.Config:
+    """How uvicorn is run here."""
+    return uvicorn.Config(
+        app,
+        host=server.host,
+        port=server.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        # Pictures do not compress, and base64 costs far more time than it saves.
+        ws_per_message_deflate=False,
+        ws_max_size=server.max_body_bytes,
+        timeout_graceful_shutdown=int(tasks.shutdown_seconds) + 2,
+    )

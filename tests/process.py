@@ -1,0 +1,76 @@
+"""`darkroom serve` as a process of its own, for tests that kill it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+READY = "Ctrl-C stops the server"
+
+
+@dataclass
+class Process:
+    """A running server. Leaving the block kills it, if nobody has before."""
+
+    url: str
+    home: Path
+    popen: subprocess.Popen[str]
+    log: list[str]
+
+    @property
+    def websocket_url(self) -> str:
+        """The same for websockets."""
+        return self.url.replace("http://", "ws://")
+
+    def kill(self) -> None:
+        """`kill -9`: no clean-up of any kind."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as a supervisor does it; the exit code."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self.popen.poll() is None:
+            self.kill()
+        stderr: IO[str] | None = self.popen.stderr
+        if stderr is not None:
+            self.log += stderr.readlines()
+            stderr.close()
+
+
+@contextmanager
+def serve(home: Path, **environment: str) -> Iterator[Process]:
+    """A server with the data in `home`, ready to be asked."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = os.environ | {"DARKROOM_HOME": str(home), "DARKROOM_PORT": str(port)} | environment
+    command = [sys.executable, "-m", "graph.cli", "serve"]
+    root = str(Path(__file__).parent.parent)
+    popen = subprocess.Popen(command, env=variables | {"PYTHONPATH": root}, cwd=home, stderr=subprocess.PIPE, text=True)
+    log: list[str] = []
+    assert popen.stderr is not None
+    for line in popen.stderr:
+        log.append(line)
+        if READY in line:
+            break
+    else:
+        popen.wait()
+        popen.stderr.close()
+        raise AssertionError("the server did not start:\n" + "".join(log))
+    with Process(f"http://127.0.0.1:{port}", home, popen, log) as process:
+        yield process
