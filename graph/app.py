@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-from providers.registry import PROVIDERS
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -20,6 +21,7 @@ from graph.images import Images
 from graph.schema import schema
 from graph.settings import ServerSettings
 from providers.contract import ProviderDefinition
+from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
@@ -42,7 +44,7 @@ def create_app(
         WebSocketRoute("/graphql", view),
         Route("/images/{id}", Images(darkroom).get, methods=["GET"]),
         Route("/healthz", health, methods=["GET"]),
-        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        Mount("/static", GZipMiddleware(Assets(directory=STATIC, check_dir=False))),
     ]
     ledger = None
     if server.sandbox_url is None and any(provider.sandbox for provider in darkroom.providers.values()):
@@ -65,6 +67,18 @@ def create_app(
     app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware if server.allowed_origins else ())
     app.state.darkroom = darkroom
     return app
+
+
+class Assets(StaticFiles):
+    """The built pages. What Vite named after its content never changes."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """With the caching that the name allows."""
+        response = super().file_response(*args, **kwargs)
+        hashed = "/assets/" in str(args[0])
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
 
 
 async def health(_: Request) -> Response:

@@ -21,6 +21,9 @@ METADATA_LIMIT = 16 * 1024
 """Most bytes of JSON a client can keep on a task."""
 
 
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
 def _small(metadata: object) -> object:
     try:
         size = len(orjson.dumps(metadata))
@@ -63,7 +66,7 @@ class StartGenerationInput(BaseModel):
     call and starts nothing, so a retry can never pay twice."""
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
     """A name to find the task by, of up to 200 characters."""
-    tags: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=20)] = []
+    tags: Annotated[list[Tag], Field(max_length=20)] | None = None
     """Up to 20 tags of 1–64 characters to group tasks by."""
     metadata: Annotated[JSON, AfterValidator(_small)] | None = None
     """Anything you want to find again on the task, up to 16 KiB of JSON."""

@@ -49,7 +49,7 @@ class Mutation:
             request=request,
             idempotency_key=input.idempotency_key,
             name=input.name,
-            tags=input.tags,
+            tags=input.tags or [],
             metadata=cast(JsonValue, input.metadata),
         )
         return StartGenerationSuccess(task=task_of(record))

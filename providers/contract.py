@@ -180,6 +180,8 @@ class ProviderDefinition(Generic[R]):
     request: type[R]
     """Its parameters; the one place they are defined."""
     capabilities: Capabilities
+    expected_images: Callable[[R], int]
+    """How many pictures a request asks for."""
     connect: Callable[[str], Provider[R]]
     """Reads the provider's settings and opens a client; the argument is the URL its simulator is served under,
     used when no account is configured."""

@@ -51,11 +51,11 @@ class Engine:
         self._client: DBOSClient | None = None
         self._waking: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._draining = False
+        self._draining: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start working: what was queued or running when the last process ended comes first."""
-        logging.getLogger("dbos").setLevel(logging.WARNING)
+        _tame_the_log()
         _engines.append(self)
         config = DBOSConfig(
             name="darkroom",
@@ -96,7 +96,7 @@ class Engine:
 
     async def run(self, task_id: str) -> None:
         """Run one task to its end (called by the engine)."""
-        if self._draining:
+        if self._draining is not None:
             # A cancelled workflow stays pending, and is recovered by the next process.
             raise asyncio.CancelledError
         current = asyncio.current_task()
@@ -109,8 +109,15 @@ class Engine:
             self.wake()
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new, wait for what is running, and leave what is still running then to the next start."""
-        self._draining = True
+        """Take nothing new, wait for what is running, and leave what is still running then to the next start.
+
+        A second call waits for the first one.
+        """
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(seconds))
+        await asyncio.shield(self._draining)
+
+    async def _drain(self, seconds: float) -> None:
         if self._waking is not None:
             self._waking.cancel()
             await asyncio.gather(self._waking, return_exceptions=True)
@@ -154,3 +161,11 @@ class Engine:
         )
         for status in dbos._sys_db.get_workflow_statuses(claimed):
             execute_dequeued_workflow(dbos, status, owner)
+
+
+def _tame_the_log() -> None:
+    """DBOS prints by itself; let its lines go where ours go, without those that only say that we stop."""
+    logger = logging.getLogger("dbos")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.addFilter(lambda record: "task cancelled" not in record.getMessage())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from sqlalchemy import update
@@ -47,8 +48,19 @@ class Journal:
     ) -> TaskRecord:
         """Record a change of a claimed task: its row gets `values`, the log one more event, in one transaction.
 
-        Returns the row as it is now. Raises `LostTaskError` when the claim has been lost or the task has ended.
+        Returns the row as it is now. Raises `LostTaskError` when the claim has been lost or the task has ended. A
+        caller that is cancelled meanwhile does not interrupt it: what has happened is recorded, then it is cancelled.
         """
+        writing = asyncio.ensure_future(self._append(task, change, image, values))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
+
+    async def _append(
+        self, task: TaskRecord, change: Change, image: ImageRecord | None, values: dict[str, Any]
+    ) -> TaskRecord:
         async with self._database.write() as session:
             statement = (
                 update(TaskRecord)

@@ -81,7 +81,8 @@ class Run:
         """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
         try:
             await self._load_seen()
-            await self._watch()
+            if not self._complete():
+                await self._watch()
             await self._finish()
         except ProviderError as exc:
             await self._fail(failure_of(exc))
@@ -110,6 +111,11 @@ class Run:
         async with aclosing(self._provider.run(request, reference=self._task.id, resume=resume)) as events:
             async for event in events:
                 await self._take(event)
+
+    def _complete(self) -> bool:
+        """Whether every picture is here already: an earlier run then stopped just before it could say so."""
+        finals = sum(kind is ImageKind.FINAL for kind, _, _ in self._seen)
+        return finals > 0 and finals >= self._definition.expected_images(self._request())
 
     def _request(self) -> BaseModel:
         try:

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 READY = "Ctrl-C stops the server"
 
@@ -25,6 +26,7 @@ class Process:
     home: Path
     popen: subprocess.Popen[str]
     log: list[str]
+    reader: threading.Thread
 
     @property
     def websocket_url(self) -> str:
@@ -47,10 +49,7 @@ class Process:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self.popen.poll() is None:
             self.kill()
-        stderr: IO[str] | None = self.popen.stderr
-        if stderr is not None:
-            self.log += stderr.readlines()
-            stderr.close()
+        self.reader.join()
 
 
 @contextmanager
@@ -63,14 +62,24 @@ def serve(home: Path, **environment: str) -> Iterator[Process]:
     root = str(Path(__file__).parent.parent)
     popen = subprocess.Popen(command, env=variables | {"PYTHONPATH": root}, cwd=home, stderr=subprocess.PIPE, text=True)
     log: list[str] = []
-    assert popen.stderr is not None
-    for line in popen.stderr:
-        log.append(line)
-        if READY in line:
-            break
-    else:
-        popen.wait()
-        popen.stderr.close()
+    ready = threading.Event()
+    reader = threading.Thread(target=_read, args=(popen, log, ready))
+    reader.start()
+    ready.wait()
+    if popen.poll() is not None:
+        reader.join()
         raise AssertionError("the server did not start:\n" + "".join(log))
-    with Process(f"http://127.0.0.1:{port}", home, popen, log) as process:
+    with Process(f"http://127.0.0.1:{port}", home, popen, log, reader) as process:
         yield process
+
+
+def _read(popen: subprocess.Popen[str], log: list[str], ready: threading.Event) -> None:
+    """Keep the log, and keep the pipe from filling up."""
+    assert popen.stderr is not None
+    with popen.stderr as lines:
+        for line in lines:
+            log.append(line)
+            if READY in line:
+                ready.set()
+    popen.wait()
+    ready.set()

@@ -35,6 +35,7 @@ DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
         reports_usage=True,
         reports_cost=False,
     ),
+    expected_images=lambda request: request.n or 1,
     connect=connect,
     simulator=simulator,
 )

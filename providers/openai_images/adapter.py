@@ -166,7 +166,7 @@ class OpenAIImages:
                         clock.at = min(clock.at, loop.time() + _LAST_WORDS_SECONDS)
             except ProviderError:
                 if not answer.complete:
-                    raise
+                    raise  # with every picture here, a late complaint takes none of them away
         if not answer.complete:
             raise answer.truncated("ended")
 

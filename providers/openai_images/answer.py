@@ -107,8 +107,7 @@ class Answer:
         name = type_ if isinstance(type_, str) else event.name
         unnamed = not name and ("b64_json" in data or "url" in data)
         if data.get("error") or name in ("error", "image_generation.failed"):
-            if not self.complete:  # with every picture here, a late complaint takes none of them away
-                raise self._failure(data)
+            raise self._failure(data)
         elif name.endswith(".partial_image") or (unnamed and "partial_image_index" in data):
             for told in await self._partial(data):
                 yield told

@@ -90,4 +90,5 @@ async def test_a_server_that_is_stopped_lets_short_work_end(tmp_path: Path) -> N
         await until(first, task_id, "RUNNING")
         assert first.stop() in (0, -15)
     with serve(tmp_path) as second:
-        assert (await watch(second, task_id))[-1]["__typename"] == "TaskSucceeded"
+        last = (await watch(second, task_id))[-1]
+        assert last["__typename"] == "TaskSucceeded", (last, first.log)

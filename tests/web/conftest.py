@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.serving import serving
-from tests.web.stub import STATIC, app
+from graph.http import STATIC
+from tests.process import serve
 from tests.web.visit import Visit
 
 REQUIRED = "DARKROOM_REQUIRE_BROWSER"
@@ -28,10 +27,12 @@ _FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def server_url(pages: Path) -> Iterator[str]:
-    """A server that serves the page at `/graphql`, such as `http://127.0.0.1:40123`."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving(app())) as url:
-        yield url
+def server_url(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A whole Darkroom, such as `http://127.0.0.1:40123`. It believes to be reached under another name, as behind a
+    proxy, so that a page which loads its pictures from there is seen to fail."""
+    home = tmp_path_factory.mktemp("darkroom")
+    with serve(home, DARKROOM_PUBLIC_URL="http://pictures.invalid", DARKROOM_SANDBOX_PACE="0.3") as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

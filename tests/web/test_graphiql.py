@@ -21,6 +21,15 @@ def test_the_page_opens_with_ready_operations(visit: Visit) -> None:
     assert json.loads(visit.editor("variables.json")) == json.loads((TABS / "start.variables.json").read_text())
 
 
+def test_the_editors_underline_mistakes_and_find_none_in_the_first_operation(visit: Visit) -> None:
+    for file, mistake in (("variables.json", '{"nonsense": 1}'), ("operation.graphql", "{ nonsense }")):
+        right = visit.editor(file)
+        visit.write(file, mistake)
+        visit.wait_until_marked(file, True)
+        visit.write(file, right)
+        visit.wait_until_marked(file, False)
+
+
 def test_the_page_is_served_under_a_policy_that_allows_no_foreign_host_and_no_inline_script(server_url: str) -> None:
     answer = httpx.get(f"{server_url}/graphql", headers={"accept": "text/html"})
     assert answer.headers["content-type"].startswith("text/html")

@@ -48,6 +48,16 @@ class Visit:
         find = "name => __MONACO.editor.getModels().find(model => model.uri.path.endsWith(name)).getValue()"
         return str(self.page.evaluate(find, name))
 
+    def write(self, name: str, text: str) -> None:
+        """Replaces the whole text of an editor."""
+        find = "__MONACO.editor.getModels().find(model => model.uri.path.endsWith(name))"
+        self.page.evaluate(f"([name, text]) => {find}.setValue(text)", [name, text])
+
+    def wait_until_marked(self, name: str, marked: bool) -> None:
+        """Waits until the editor has underlined something, or no longer does."""
+        find = "__MONACO.editor.getModelMarkers({}).some(mark => mark.resource.path.endsWith(name))"
+        self.page.wait_for_function(f"([name, marked]) => {find} === marked", arg=[name, marked])
+
     def run(self) -> dict[str, object]:
         """Runs the operation of the open tab; the answer's `data`."""
         self.page.get_by_role("button", name="Execute query").click()

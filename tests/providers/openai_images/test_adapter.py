@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import orjson
 import pytest
@@ -19,6 +19,7 @@ from providers.contract import (
     PartialImage,
     Progress,
     ProgressOrigin,
+    ProviderEvent,
     Submission,
     Usage,
 )
@@ -259,6 +260,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 5000 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
         ({"b64_json": b64(b"RIFF\xff\x00\x00\x00WEBP" + b"0" * 99)}, TruncatedError),
         ({"b64_json": "not base64!!"}, BadResponseError),
         ({"b64_json": "data:image/png,plain"}, BadResponseError),
+        ({"b64_json": b64(bytes(786_431)) + b64(bytes(99))}, BadResponseError),  # padding in the middle
         ({"b64_json": ""}, BadResponseError),
         ({"b64_json": None, "url": None}, BadResponseError),
         ({}, BadResponseError),
@@ -456,7 +458,8 @@ async def test_acceptance_is_told_before_the_first_picture_exists() -> None:
         await provider.aclose()
 
 
-async def test_closing_a_run_hangs_up() -> None:
+@pytest.mark.parametrize("after", [Accepted, PartialImage])
+async def test_closing_a_run_hangs_up(after: type[ProviderEvent]) -> None:
     hung_up = asyncio.Event()
 
     async def serve(_heard: Heard, writer: asyncio.StreamWriter) -> None:
@@ -471,10 +474,34 @@ async def test_closing_a_run_hangs_up() -> None:
         provider = account(server.url)
         async with aclosing(provider.run(request(partial_images=1), reference=REFERENCE)) as events:
             async for event in events:
-                if isinstance(event, PartialImage):
+                if isinstance(event, after):
                     break
         await hung_up.wait()
         await provider.aclose()
+
+
+async def test_no_connection_is_used_twice() -> None:
+    """A connection the vendor has just closed cannot be told from one that lost a request that pays."""
+    connections = 0
+    answer = json_body({"data": [{"b64_json": b64(b"x")}]})
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:  # as many requests as the client likes
+                await reader.readuntil(b"}")
+                writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        provider = account(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(2):
+            async with aclosing(provider.run(request(), reference="r")) as events:
+                assert kinds([event async for event in events]) == ["Accepted", "FinalImage"]
+        await provider.aclose()
+    assert connections == 2
 
 
 async def test_a_value_that_is_not_sent_is_a_notice() -> None:

@@ -157,6 +157,16 @@ async def test_what_cannot_be_fetched_says_why(answer: bytes, attempts: int, sai
     assert "secret" not in failure.message
 
 
+async def test_a_file_that_is_announced_as_too_large_is_not_waited_for() -> None:
+    async def announce(_heard: Heard, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1001\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(10)
+
+    async with upstream(announce) as store:
+        assert "larger than" in (await refused(fetcher(seconds=3).fetch(store.url))).message
+
+
 async def test_a_store_that_drips_is_given_up() -> None:
     async def drip(_heard: Heard, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n")
@@ -259,10 +269,13 @@ async def test_a_name_is_looked_up_once_and_the_checked_address_is_used(monkeypa
         assert store.heard[0].headers["host"] == f"pictures.example:{port}"
 
 
-async def test_an_address_that_does_not_answer_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("addresses", [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+async def test_an_address_that_does_not_answer_is_passed_over(
+    addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with upstream(PICTURE) as store:
         port = store.url.rpartition(":")[2]
-        with names(monkeypatch, {"pictures.example": ["127.0.0.2", "127.0.0.1"]}):
+        with names(monkeypatch, {"pictures.example": addresses}):
             assert await fetcher().fetch(f"http://pictures.example:{port}/") == b"the picture"
 
 
