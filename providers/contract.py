@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 from starlette.types import ASGIApp
@@ -92,6 +92,10 @@ class FinalImage:
     index: int
     data: bytes
     effective: Effective = field(default_factory=Effective)
+    preview: bool = False
+    """Whether this is only a preview of a picture that has to be bought (`Purchasing`)."""
+    provider_image_id: str | None = None
+    """The provider's own id of the picture, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,46 @@ class Capabilities:
     """Whether the provider says what it charged."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a provider sent to a callback URL: the body as it came, and the media type it claimed (may be empty)."""
+
+    media_type: str
+    body: bytes
+
+
+class Callback(Protocol):
+    """A place of this server's own where a provider can report on one task."""
+
+    @property
+    def url(self) -> str:
+        """An absolute URL with a token in it that nobody can guess. Only this task's provider is told."""
+        ...
+
+    def deliveries(self) -> AsyncGenerator[Delivery, None]:
+        """What has been sent to the URL: first what arrived before, also before a restart, then what arrives. Never
+        ends by itself, may repeat and reorder; close it with `aclosing`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What is left of one kind of credit. None means unlimited."""
+
+    kind: str
+    left: float | None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a provider says about an account when it is asked without generating anything."""
+
+    usable: bool
+    message: str
+    credits: tuple[Credit, ...] = ()
+
+
 class Provider(Protocol[R_contra]):
     """One remote API, connected to one account or to the sandbox."""
 
@@ -144,13 +188,19 @@ class Provider(Protocol[R_contra]):
     """Whether this talks to the built-in simulator, which costs nothing."""
 
     def run(
-        self, request: R_contra, *, reference: str, resume: Submission | None = None
+        self,
+        request: R_contra,
+        *,
+        reference: str,
+        resume: Submission | None = None,
+        callback: Callback | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Without `resume` it posts, once: that pays. Its first event is `Accepted`; then whatever comes.
 
         It ends normally only when every picture it will deliver has been yielded as `FinalImage`, and raises
         a `ProviderError` otherwise. With `resume` it only goes on watching and never posts. `reference` is
-        the task's own id, passed on where the provider has room for one. Close it with `aclosing`.
+        the task's own id, passed on where the provider has room for one. `callback` is where the provider can report,
+        for those that report; None when this server cannot be reached from outside. Close it with `aclosing`.
         """
         ...
 
@@ -162,8 +212,39 @@ class Provider(Protocol[R_contra]):
         """Ask the provider to stop, and say what that really achieved."""
         ...
 
+    async def health(self) -> Health | None:
+        """What the provider says about the account; None for one that cannot be asked. Never generates, never pays."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
+        ...
+
+
+@runtime_checkable
+class Purchasing(Protocol):
+    """A provider whose finished pictures are previews until they are bought."""
+
+    async def purchase(self, provider_image_id: str) -> bytes:
+        """Buy one picture and return the file. That pays, once per picture: buying it again is free at such vendors."""
+        ...
+
+
+@runtime_checkable
+class Retrying(Protocol[R_contra]):
+    """A provider that can try a failed generation again in place."""
+
+    async def retry(self, submission: Submission, request: R_contra) -> Submission:
+        """Try again, with the parameters of `request`. That may pay."""
+        ...
+
+
+@runtime_checkable
+class Deleting(Protocol):
+    """A provider that can forget a generation."""
+
+    async def delete(self, submission: Submission) -> None:
+        """Delete the generation at the provider. Deleting one that is gone is no error."""
         ...
 
 
