@@ -50,10 +50,10 @@ $(VENV)/bin/python:
 # Everything is pinned with its hash; the project itself comes last, and needs nothing more.
 $(RUNTIME): $(VENV)/bin/python pyproject.toml constraints.txt $(shell find web/src web/*.json web/*.ts web/*.html web/hatch_build.py -type f 2>/dev/null)
 	@echo "Installing Darkroom into $(VENV) …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --requirement constraints.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(TOOLS): $(RUNTIME) constraints-tools.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints-tools.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --requirement constraints-tools.txt
 	@touch $@

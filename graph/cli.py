@@ -20,6 +20,7 @@ from graph.app import create_app
 from graph.schema import print_schema
 from graph.server import AddressError, Server, configure, listen
 from graph.settings import ServerSettings
+from graph.settings_report import explain, markdown, report
 from graph.welcome import welcome
 from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
@@ -110,15 +111,20 @@ def schema(
 @cli.command()
 def settings(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="What there is to set, for the README.")] = False,
 ) -> None:
     """Print every setting with its value and where that comes from; secrets are masked."""
-    from graph.settings_report import report
-
+    if as_markdown:
+        typer.echo(markdown())
+        return
     rows = report()
     if as_json:
         typer.echo(json.dumps([{"name": r.name, "value": r.value, "source": r.source} for r in rows], indent=2))
         return
-    table = Table("setting", "value", "from", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("setting", no_wrap=True, min_width=max(len(row.name) for row in rows))
+    table.add_column("value", overflow="fold")
+    table.add_column("from", no_wrap=True)
     for row in rows:
         table.add_row(row.name, escape(row.value), row.source, style="dim" if row.source == "default" else "")
     Console().print(table)
@@ -133,9 +139,8 @@ def main() -> None:
         raise SystemExit(1) from exc
     except ValidationError as exc:
         console.print("[red]A setting is not valid:[/]")
-        for error in exc.errors(include_url=False, include_input=False):
-            name = "DARKROOM_" + "_".join(map(str, error["loc"])).upper()
-            console.print(f"  [bold]{name}[/]: {escape(error['msg'])}")
+        for line in explain(exc):
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from exc
 
 

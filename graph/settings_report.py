@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from graph.settings import ServerSettings
 from providers.openai_images.settings import OpenAIImagesSettings
+from providers.sandbox.settings import SandboxSettings
 from tasks.settings import TaskSettings
 
-SETTINGS: tuple[type[BaseSettings], ...] = (ServerSettings, TaskSettings, OpenAIImagesSettings)
+SETTINGS: tuple[type[BaseSettings], ...] = (ServerSettings, TaskSettings, OpenAIImagesSettings, SandboxSettings)
 """Every settings class there is, in the order they are shown."""
 
 
@@ -51,6 +52,21 @@ def variables(cls: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
         yield name, f"{prefix}{name}".upper(), " ".join((field.description or "").split())
 
 
+def explain(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, by the name of the variable; never with its value, which may be a secret."""
+    prefixes = {cls.__name__: str(cls.model_config.get("env_prefix", "")) for cls in SETTINGS}
+    prefix = prefixes.get(error.title, "")
+    return [
+        ": ".join(
+            [
+                *([f"{prefix}{'.'.join(map(str, one['loc']))}".upper()] if one["loc"] else []),
+                one["msg"].removeprefix("Value error, "),
+            ]
+        )
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+
+
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
@@ -65,3 +81,14 @@ def _without_password(url: str) -> str:
     credentials, at, host = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
     return f"{scheme}://{user}{':***' if colon else ''}{at}{host}"
+
+
+def markdown() -> str:
+    """The table of all settings in the README: name, default, meaning."""
+    lines = ["| setting | default | what it is |", "|---|---|---|"]
+    for cls in SETTINGS:
+        defaults = cls.model_construct()
+        for name, variable, description in variables(cls):
+            shown = _shown(getattr(defaults, name, None))
+            lines.append(f"| `{variable}` | {f'`{shown}`' if shown not in ('', '–') else ''} | {description} |")
+    return "\n".join(lines)
