@@ -9,7 +9,7 @@ TOOLS := $(VENV)/.tools
 COMPILE := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format schema bench lock clean
+.PHONY: help serve test check format schema docs bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ format: $(TOOLS) ## put the code in order
 
 schema: $(RUNTIME) ## write schema.graphql from the code
 	@$(BIN)/darkroom schema > schema.graphql
+
+docs: $(RUNTIME) ## write into the README what the code knows better
+	@$(BIN)/python -m graph.docs README.md
 
 bench: $(TOOLS) ## how much time Darkroom adds
 	@$(BIN)/python -m bench.added_time
