@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.network import refuse_other_machines
 from tests.server import LiveServer, running
 
-# Before anything reads it: nothing but this machine can be reached from here on.
+# Nothing but this machine can be reached from here on: not by this process, and not by a Darkroom it starts.
+refuse_other_machines()
 os.environ["DARKROOM_NETWORK"] = "loopback"
 
 

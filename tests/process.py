@@ -55,6 +55,7 @@ class Process:
 @contextmanager
 def serve(home: Path, **environment: str) -> Iterator[Process]:
     """A server with the data in `home`, ready to be asked."""
+    home.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = os.environ | {"DARKROOM_HOME": str(home), "DARKROOM_PORT": str(port)} | environment

@@ -35,7 +35,9 @@ async def watch(task: str, server: str) -> None:
     after = 0
     while True:
         try:
-            async with connect(server.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]) as ws:
+            async with connect(
+                server.replace("http", "ws", 1) + "/graphql", subprotocols=["graphql-transport-ws"]
+            ) as ws:
                 await ws.send('{"type": "connection_init"}')
                 payload = {"query": WATCH, "variables": {"id": task, "after": after}}
                 async for text in ws:

@@ -12,7 +12,9 @@ from tests.server import LiveServer
 pytestmark = pytest.mark.anyio
 
 TASKS = """
-query($first: Int, $after: String, $last: Int, $before: String, $filter: TaskFilter, $orderBy: TaskOrder! = NEWEST_FIRST) {
+query(
+  $first: Int, $after: String, $last: Int, $before: String, $filter: TaskFilter, $orderBy: TaskOrder! = NEWEST_FIRST
+) {
   tasks(first: $first, after: $after, last: $last, before: $before, filter: $filter, orderBy: $orderBy) {
     totalCount
     edges { cursor node { number status name } }

@@ -1,0 +1,77 @@
+"""The command `darkroom`: settings that explain themselves, and never a secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from graph.cli import cli
+from graph.settings_report import explain, report
+from providers.openai_images.settings import OpenAIImagesSettings
+from tests.process import serve
+
+SECRET = "sk-very-secret"
+
+
+def test_settings_are_printed_with_their_source_and_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("DARKROOM_CONCURRENCY=7\n")
+    monkeypatch.setenv("DARKROOM_OPENAI_IMAGES_TOKEN", SECRET)
+    monkeypatch.setenv("DARKROOM_OPENAI_IMAGES_BASE_URL", "https://gateway.example/api/llm")
+    monkeypatch.setenv("DARKROOM_DATABASE_URL", f"postgresql://me:{SECRET}@db/darkroom")
+    try:
+        result = CliRunner().invoke(cli, ["settings", "--json"])
+        rows = {row["name"]: (row["value"], row["source"]) for row in json.loads(result.output)}
+        text = CliRunner().invoke(cli, ["settings"]).output
+    finally:
+        Path(".env").unlink()
+
+    assert rows["DARKROOM_OPENAI_IMAGES_TOKEN"] == ("********", "environment")
+    assert rows["DARKROOM_DATABASE_URL"] == ("postgresql://me:***@db/darkroom", "environment")
+    assert rows["DARKROOM_CONCURRENCY"] == ("7", ".env")
+    assert rows["DARKROOM_PORT"] == ("8000", "default")
+    assert SECRET not in result.output + text
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert not [row.name for row in report() if not row.description]
+
+
+def test_a_setting_that_is_not_valid_is_named_and_its_value_is_not() -> None:
+    with pytest.raises(ValidationError) as caught:
+        OpenAIImagesSettings(base_url=f"ftp://{SECRET}")
+
+    assert explain(caught.value) == [
+        "DARKROOM_OPENAI_IMAGES_BASE_URL: write an http or https address such as https://api.openai.com/v1"
+    ]
+
+
+def test_the_schema_is_printed_and_compared(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(cli, ["schema"])
+    (tmp_path / "same.graphql").write_text(printed.stdout)
+    (tmp_path / "other.graphql").write_text(printed.stdout + "\n")
+
+    assert CliRunner().invoke(cli, ["schema", "--check", str(tmp_path / "same.graphql")]).exit_code == 0
+    assert CliRunner().invoke(cli, ["schema", "--check", str(tmp_path / "other.graphql")]).exit_code == 1
+
+
+def test_a_port_that_is_taken_is_explained_without_a_traceback(tmp_path: Path) -> None:
+    with serve(tmp_path / "one") as first, pytest.raises(AssertionError) as caught:
+        port = first.url.rpartition(":")[2]
+        with serve(tmp_path / "two", DARKROOM_PORT=port):
+            pass
+
+    assert f"Cannot listen on 127.0.0.1:{port}" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_the_token_of_an_account_never_reaches_the_terminal(tmp_path: Path) -> None:
+    account = {"DARKROOM_OPENAI_IMAGES_TOKEN": SECRET, "DARKROOM_OPENAI_IMAGES_BASE_URL": "http://127.0.0.1:9/v1"}
+    with serve(tmp_path, **account) as server:
+        pass
+
+    assert "your account" in "".join(server.log)
+    assert SECRET not in "".join(server.log)

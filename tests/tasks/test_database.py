@@ -1,0 +1,57 @@
+"""The database: migrations, and what SQLite has to be told."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+from sqlalchemy.exc import StatementError
+
+from tasks.database import Database, alembic_config
+from tasks.events import NoticeGiven
+from tests.tasks.conftest import Shelf
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_migrations_make_the_tables_that_the_code_expects(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new' / 'darkroom.db'}")
+    await database.migrate()
+    await database.migrate()
+    await asyncio.to_thread(command.check, alembic_config(database.sync_url))
+    await database.close()
+
+
+async def test_sqlite_keeps_what_was_committed_through_a_power_cut(shelf: Shelf) -> None:
+    async with shelf.database.write() as session:
+        connection = await session.connection()
+        values = {
+            name: (await connection.execute(text(f"PRAGMA {name}"))).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+
+    assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+async def test_times_come_back_aware_and_in_utc(shelf: Shelf) -> None:
+    task = await shelf.claimed()
+    elsewhere = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
+    async with shelf.database.write() as session:
+        row = await session.merge(task)
+        row.finished_at = elsewhere
+
+    found = await shelf.history.task(task.id)
+    assert found is not None
+    assert found.finished_at == elsewhere
+    assert found.finished_at.tzinfo is UTC
+
+
+async def test_a_time_without_a_zone_is_never_stored(shelf: Shelf) -> None:
+    task = await shelf.claimed()
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - that is the mistake
+    with pytest.raises(StatementError, match="time zone"):
+        await shelf.journal.append(task, NoticeGiven("x", None), finished_at=naive)

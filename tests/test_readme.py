@@ -1,0 +1,72 @@
+"""What the README promises is what there is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from graph.docs import readme
+from tests.clients import execute
+from tests.process import serve
+from tests.server import LiveServer
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert readme(TEXT) == TEXT, "run `make docs`"
+
+
+def test_every_file_and_command_the_readme_names_exists() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    targets = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", TEXT, re.MULTILINE))
+
+    assert not [link for link in links if not (ROOT / link).exists()]
+    makefile = (ROOT / "Makefile").read_text()
+    assert not [name for pair in targets for name in pair if name and f"\n{name}:" not in makefile]
+
+
+async def test_the_first_mutation_can_be_pasted(server: LiveServer) -> None:
+    body = re.search(
+        r"curl -s http://127.0.0.1:8000/graphql [^']*'content-type: application/json' -d '(.*?)'\n", TEXT, re.S
+    )
+    assert body is not None
+    request = json.loads(body[1])
+    answer = await execute(server, request["query"], request["variables"])
+
+    assert answer["data"]["startGeneration"]["__typename"] == "StartGenerationSuccess"
+
+
+async def test_the_history_query_can_be_pasted(server: LiveServer) -> None:
+    query = re.search(r"```graphql\n(query History.*?)```", TEXT, re.S)
+    assert query is not None
+
+    assert "errors" not in await execute(server, query[1])
+
+
+async def test_the_watcher_saves_every_stage_of_a_picture_and_the_history_survives(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        body = re.search(r"-d '(.*?)'\n", TEXT, re.S)
+        assert body is not None
+        request = json.loads(body[1])
+        answer = await execute(server, request["query"], request["variables"])
+        task_id = answer["data"]["startGeneration"]["task"]["id"]
+        command = [sys.executable, str(ROOT / "docs/examples/watch.py"), task_id, server.url]
+        process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+
+    assert out.decode().splitlines()[-1].split() == ["12", "TaskSucceeded"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "picture-0-partial-0.png",
+        "picture-0-partial-1.png",
+        "picture-0-partial-2.png",
+        "picture-0.png",
+    ]
