@@ -64,7 +64,8 @@ async def test_the_watcher_saves_every_stage_of_a_picture_and_the_history_surviv
         out, _ = await process.communicate()
 
     assert out.decode().splitlines()[-1].split() == ["12", "TaskSucceeded"]
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+    saved = await asyncio.to_thread(lambda: sorted(path.name for path in tmp_path.glob("*.png")))
+    assert saved == [
         "picture-0-partial-0.png",
         "picture-0-partial-1.png",
         "picture-0-partial-2.png",

@@ -18,7 +18,7 @@ import orjson
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from providers.contract import Accepted, CancelOutcome, Notice, ProviderEvent, Submission
+from providers.contract import Accepted, Callback, CancelOutcome, Health, Notice, ProviderEvent, Submission
 from providers.errors import OutcomeUnknownError, ProviderError, TimedOutError, Transport
 from providers.http import async_client, is_loopback
 from providers.links import LinkFetcher, LinkLimits
@@ -63,9 +63,16 @@ class OpenAIImages:
         )
 
     async def run(
-        self, request: OpenAIImagesRequest, *, reference: str, resume: Submission | None = None
+        self,
+        request: OpenAIImagesRequest,
+        *,
+        reference: str,
+        resume: Submission | None = None,
+        callback: Callback | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
-        """Posts once and reads the answer to its end; `resume` is not possible here and raises OutcomeUnknownError."""
+        """Posts once and reads the answer to its end; `resume` is not possible here and raises OutcomeUnknownError,
+        and nobody reports to a `callback`.
+        """
         if resume is not None:
             raise OutcomeUnknownError(
                 f"The answer of {self._speaker.host} was lost with the connection, and this API has no way to open it "
@@ -98,6 +105,10 @@ class OpenAIImages:
     async def cancel(self, submission: Submission) -> CancelOutcome:
         """Nobody listens any more once `run` is closed; whether the vendor stops and bills is not documented."""
         return CancelOutcome.ABANDONED
+
+    async def health(self) -> Health | None:
+        """None: this API has no question about the account that every gateway answers."""
+        return None
 
     async def aclose(self) -> None:
         """Close the connections."""

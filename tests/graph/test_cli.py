@@ -59,10 +59,11 @@ def test_the_schema_is_printed_and_compared(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_explained_without_a_traceback(tmp_path: Path) -> None:
-    with serve(tmp_path / "one") as first, pytest.raises(AssertionError) as caught:
+    with serve(tmp_path / "one") as first:
         port = first.url.rpartition(":")[2]
-        with serve(tmp_path / "two", DARKROOM_PORT=port):
-            pass
+        second = serve(tmp_path / "two", DARKROOM_PORT=port)
+        with pytest.raises(AssertionError) as caught:
+            second.__enter__()
 
     assert f"Cannot listen on 127.0.0.1:{port}" in str(caught.value)
     assert "Traceback" not in str(caught.value)

@@ -10,7 +10,7 @@ from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from tests.clients import WATCH, execute, openai_images, socket, start, watch
 from tests.server import LiveServer
@@ -71,7 +71,9 @@ async def test_nothing_is_answered_before_the_connection_is_initialised(server: 
 async def test_a_page_of_another_origin_cannot_connect(server: LiveServer) -> None:
     protocols = [Subprotocol("graphql-transport-ws")]
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(f"{server.websocket_url}/graphql", subprotocols=protocols, origin="https://evil.example"):
+        async with connect(
+            f"{server.websocket_url}/graphql", subprotocols=protocols, origin=Origin("https://evil.example")
+        ):
             pass
 
     assert refused.value.response.status_code == 403

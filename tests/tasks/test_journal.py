@@ -54,9 +54,19 @@ async def test_nothing_happens_after_the_end(shelf: Shelf) -> None:
 
 async def test_a_change_that_cannot_be_logged_does_not_change_the_row(shelf: Shelf) -> None:
     task = await shelf.claimed()
-    broken = ImageRecord(project="default", task_id=task.id, kind=ImageKind.FINAL, index=0, sha256="x", media_type="x")
+    stranger = ImageRecord(
+        project="default",
+        task_id="nobody",
+        kind=ImageKind.FINAL,
+        index=0,
+        sha256="x",
+        media_type="x",
+        width=1,
+        height=1,
+        byte_size=1,
+    )
     with pytest.raises(IntegrityError):
-        await shelf.journal.append(task, ImageReady(0, broken.id), image=broken, effective={"size": "1x1"})
+        await shelf.journal.append(task, ImageReady(0, "x"), image=stranger, effective={"size": "1x1"})
 
     row = await shelf.history.task(task.id)
     assert row is not None

@@ -298,6 +298,7 @@ async def test_a_run_cannot_be_resumed_and_posts_nothing() -> None:
                 await anext(run_)
         assert caught.value.request_id == "req_7"
         assert await provider.find("r") is None
+        assert await provider.health() is None
         assert await provider.cancel(Submission()) is CancelOutcome.ABANDONED
         await provider.aclose()
         assert server.heard == []
