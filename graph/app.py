@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from graph.callbacks import CallbackRoute
 from graph.http import STATIC, GraphQLView
 from graph.images import Images
 from graph.schema import schema
@@ -36,13 +37,20 @@ def create_app(
     definitions: Sequence[ProviderDefinition[BaseModel]] = PROVIDERS,
 ) -> Starlette:
     """The application. `base_url` is where it will be reached from this machine, for its own simulators."""
-    darkroom = Darkroom(tasks, definitions, sandbox_url=server.sandbox_url or f"{base_url}/sandbox")
+    darkroom = Darkroom(
+        tasks,
+        definitions,
+        sandbox_url=server.sandbox_url or f"{base_url}/sandbox",
+        public_url=server.public_url,
+        base_url=base_url,
+    )
     view = GraphQLView(schema, darkroom, server)
     routes: list[BaseRoute] = [
         Route("/", lambda _: RedirectResponse("/graphql")),
         Route("/graphql", view, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", view),
         Route("/images/{id}", Images(darkroom).get, methods=["GET"]),
+        Route("/callbacks/{token}", CallbackRoute(darkroom).post, methods=["POST"]),
         Route("/healthz", health, methods=["GET"]),
         Mount("/static", GZipMiddleware(Assets(directory=STATIC, check_dir=False))),
     ]

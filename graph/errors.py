@@ -32,6 +32,9 @@ class ErrorCode(DescribedEnum):
 
     VALIDATION_FAILED = "validation_failed", "One or more input values are not valid; `problems` lists them all."
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", "The idempotency key already belongs to another request."
+    NOT_FOUND = "not_found", "There is nothing with this id."
+    NOT_FOR_SALE = "not_for_sale", "The picture cannot be bought."
+    PROVIDER_FAILED = "provider_failed", "The provider did not do it; `failure` says why."
 
 
 class RequestError(GraphQLError):

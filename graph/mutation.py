@@ -8,10 +8,18 @@ import strawberry
 from pydantic import JsonValue
 
 import resolvers.generations
+import resolvers.purchases
+import tasks.failure
 from graph.context import Info
-from graph.errors import IdempotencyConflictError, ValidationError
+from graph.errors import Error, ErrorCode, IdempotencyConflictError, ValidationError
+from graph.ids import key
 from graph.inputs import StartGenerationInput
+from graph.query import unknown
+from graph.types.failure import Failure, failure_of
+from graph.types.image import Image, image_of
 from graph.types.task import Task, task_of
+from providers.errors import ProviderError
+from tasks import errors
 
 
 @strawberry.type(description="The task has been stored and queued.")
@@ -27,6 +35,43 @@ StartGenerationResult: TypeAlias = Annotated[
     StartGenerationSuccess | ValidationError | IdempotencyConflictError,
     strawberry.union("StartGenerationResult", description="What became of `startGeneration`."),
 ]
+
+
+@strawberry.type(description="The picture has been bought, now or before.")
+class PurchaseImageSuccess:
+    """The good result of `purchaseImage`."""
+
+    image: Image = strawberry.field(description="The full picture.")
+
+
+@strawberry.type(description="There is nothing with this id.")
+class NotFoundError(Error):
+    """An id of nothing."""
+
+
+@strawberry.type(description="The picture cannot be bought.")
+class NotForSaleError(Error):
+    """Not a preview, or not of a provider that sells."""
+
+
+@strawberry.type(description="The provider did not do it.")
+class ProviderFailedError(Error):
+    """What would be the failure of a task, for something that is no task."""
+
+    failure: Failure = strawberry.field(description="Why, and whether it was billed.")
+
+
+PurchaseImageResult: TypeAlias = Annotated[
+    PurchaseImageSuccess | NotFoundError | NotForSaleError | ProviderFailedError,
+    strawberry.union("PurchaseImageResult", description="What became of `purchaseImage`."),
+]
+
+
+@strawberry.input(description="A picture to buy.")
+class PurchaseImageInput:
+    """The input of `purchaseImage`."""
+
+    id: strawberry.ID = strawberry.field(description="The id of an `Image` whose `kind` is PREVIEW.")
 
 
 @strawberry.type(description="Changing something. Problems that a client can mend come back as data.")
@@ -53,3 +98,24 @@ class Mutation:
             metadata=cast(JsonValue, input.metadata),
         )
         return StartGenerationSuccess(task=task_of(record))
+
+    @strawberry.mutation(
+        description="Buy the full picture behind a preview. That pays the provider, once: doing it again answers with "
+        "the picture that has been bought."
+    )
+    async def purchase_image(
+        self,
+        info: Info,
+        input: Annotated[PurchaseImageInput, strawberry.argument(description="Which picture to buy.")],
+    ) -> PurchaseImageResult:
+        """One picture, one payment."""
+        try:
+            record = await resolvers.purchases.purchase_image(info.context.darkroom, key(input.id, "Image"))
+        except errors.NotForSaleError as exc:
+            return NotForSaleError(code=ErrorCode.NOT_FOR_SALE, message=str(exc))
+        except ProviderError as exc:
+            failure = failure_of(tasks.failure.failure_of(exc))
+            return ProviderFailedError(code=ErrorCode.PROVIDER_FAILED, message=exc.message, failure=failure)
+        if record is None:
+            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "picture")))
+        return PurchaseImageSuccess(image=image_of(record))

@@ -268,3 +268,5 @@ class ProviderDefinition(Generic[R]):
     used when no account is configured."""
     simulator: Callable[[Ledger], ASGIApp]
     """Its remote API, simulated, billing into the ledger; served under `/sandbox/<name>`."""
+    reports: bool = False
+    """Whether it can report to a `Callback`."""

@@ -1,4 +1,4 @@
-"""`providers`: what can be asked of whom. Reads definitions only; it never calls a provider, and never spends money."""
+"""`providers`: what can be asked of whom. Nothing here ever generates, or spends money."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from providers.contract import Capabilities, ProviderDefinition
+from providers.contract import Capabilities, Health, ProviderDefinition
+from providers.errors import ProviderError
 from providers.parameters import Parameter, parameters_of
 from tasks.darkroom import Darkroom
 
@@ -47,3 +48,11 @@ def _entry(darkroom: Darkroom, definition: ProviderDefinition[BaseModel]) -> Pro
         capabilities=definition.capabilities,
         request=definition.request,
     )
+
+
+async def health(darkroom: Darkroom, name: str) -> Health | None:
+    """What a provider says about its account; None for one that cannot be asked without generating."""
+    try:
+        return await darkroom.providers[name].health()
+    except ProviderError as exc:
+        return Health(usable=False, message=exc.message)

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from providers.contract import Provider, ProviderDefinition
+from providers.contract import Callback, Provider, ProviderDefinition
+from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.errors import LostTaskError
@@ -16,7 +17,8 @@ from tasks.feed import Feed
 from tasks.history import History
 from tasks.images import ImageStore
 from tasks.journal import Journal
-from tasks.records import TaskRecord
+from tasks.purchase import Purchases
+from tasks.records import ImageRecord, TaskRecord
 from tasks.run import Run
 from tasks.settings import TaskSettings
 from tasks.start import NewTask, start
@@ -29,6 +31,7 @@ class Darkroom:
     """Starts tasks, runs them, keeps them, shows them.
 
     `sandbox_url` is where this process, or another one, serves the simulators; providers without an account use it.
+    `public_url` is where the world reaches this server, None if it does not; `base_url` is where this machine does.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class Darkroom:
         definitions: Sequence[ProviderDefinition[BaseModel]],
         *,
         sandbox_url: str,
+        public_url: str | None,
+        base_url: str,
     ) -> None:
         self.settings = settings
         self.definitions: Mapping[str, ProviderDefinition[BaseModel]] = {one.name: one for one in definitions}
@@ -47,6 +52,10 @@ class Darkroom:
         self._database = Database(settings.database)
         self.history = History(self._database)
         self.images = ImageStore(settings.storage, self._database)
+        self.callbacks = Callbacks(self._database, self.images)
+        self._purchases = Purchases(self._database, self.history, self.images)
+        self._public_url = public_url
+        self._base_url = base_url
         self._journal = Journal(self._database, self.feed)
         self._engine = Engine(self._database, self._run, concurrency=settings.concurrency)
 
@@ -71,6 +80,11 @@ class Darkroom:
         """Store and queue a task; see `tasks.start`."""
         return await start(new, database=self._database, journal=self._journal, engine=self._engine)
 
+    async def purchase(self, image: ImageRecord) -> ImageRecord | None:
+        """Buy the full picture behind a preview; see `tasks.purchase`. None when its task is not of this project."""
+        task = await self.history.task(image.task_id)
+        return None if task is None else await self._purchases.purchase(image, self.providers[task.provider])
+
     def watch(self, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
         """The events of a task, stored ones first, then live; see `tasks.watch`. Close it with `aclosing`."""
         return watch(self.feed, self.history, task_id, after)
@@ -86,6 +100,7 @@ class Darkroom:
             journal=self._journal,
             history=self.history,
             images=self.images,
+            callback=await self._callback(task),
         )
         try:
             await run.to_the_end()
@@ -94,3 +109,9 @@ class Darkroom:
         except Exception as exc:
             log.exception("Task %s failed by a fault of this server", task_id)
             await run.give_up(exc)
+
+    async def _callback(self, task: TaskRecord) -> Callback | None:
+        """Where the provider can report on a task; the simulators can always reach their own machine."""
+        base_url = self._base_url if task.sandbox else self._public_url
+        reports = self.definitions[task.provider].reports
+        return None if base_url is None or not reports else await self.callbacks.open(task, base_url)

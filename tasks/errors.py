@@ -3,6 +3,7 @@
 TaskError
 ├── IdempotencyConflictError   the key was used before, for another request
 ├── InvalidCursorError         a page cursor that this server did not make
+├── NotForSaleError            this picture cannot be bought
 ├── LostTaskError              another worker owns the task now; this one must not write
 └── StorageError               the image store refused to read or write
     └── NotAnImageError        the bytes are no picture
@@ -42,6 +43,13 @@ class LostTaskError(TaskError):
 
     def __init__(self, task_id: str, run: int) -> None:
         super().__init__(f"Run {run} of task {task_id} has been replaced by a later one, or the task has ended.")
+
+
+class NotForSaleError(TaskError):
+    """This picture cannot be bought."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This picture cannot be bought. {reason} Only images whose `kind` is PREVIEW are for sale.")
 
 
 class StorageError(TaskError):

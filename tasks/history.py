@@ -68,6 +68,13 @@ def number_of(cursor: str) -> int:
         raise InvalidCursorError(cursor) from exc
 
 
+def finished(images: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """The finished pictures among those of one task: a preview only while the picture has not been bought."""
+    whole = [image for image in images if image.kind is not ImageKind.PARTIAL]
+    bought = {image.index for image in whole if image.kind is ImageKind.FINAL}
+    return [image for image in whole if image.kind is ImageKind.FINAL or image.index not in bought]
+
+
 class History:
     """What has happened, for one project."""
 
@@ -120,11 +127,10 @@ class History:
         """The picture with this id."""
         return next(iter(await self._images(col(ImageRecord.id) == image_id)), None)
 
-    async def images_of(self, task_ids: Iterable[str], kind: ImageKind) -> dict[str, list[ImageRecord]]:
-        """The pictures of each of these tasks, in order."""
+    async def images_of(self, task_ids: Iterable[str]) -> dict[str, list[ImageRecord]]:
+        """All pictures of each of these tasks, in order."""
         found: dict[str, list[ImageRecord]] = {task_id: [] for task_id in task_ids}
-        images = await self._images(col(ImageRecord.task_id).in_(list(found)), col(ImageRecord.kind) == kind)
-        for image in images:
+        for image in await self._images(col(ImageRecord.task_id).in_(list(found))):
             found[image.task_id].append(image)
         return found
 

@@ -113,6 +113,14 @@ class ImageStore:
             raise StorageError(f"The picture {image.id} cannot be read from {self._where}: {exc}") from exc
         return _chunks(result.stream(min_chunk_size=CHUNK_BYTES))
 
+    async def keep(self, key: str, data: bytes) -> None:
+        """Store bytes that are not a picture of a task, or not yet. Raises `StorageError`."""
+        await self._put(key, data)
+
+    async def kept(self, key: str) -> bytes:
+        """What was stored with `keep`. Raises `StorageError`."""
+        return await self._get(key)
+
     async def read(self, image: ImageRecord) -> bytes:
         """The original bytes, whole."""
         return await self._get(_original(image.sha256, ImageFormat(image.media_type)))

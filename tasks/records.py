@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import Enum
+from secrets import token_urlsafe
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -93,6 +94,7 @@ class ImageKind(DescribedEnum):
     """Whether a picture is finished."""
 
     FINAL = "final", "The finished picture."
+    PREVIEW = "preview", "A preview of a finished picture that has to be bought (`purchaseImage`)."
     PARTIAL = "partial", "An earlier stage of a picture that was still developing."
 
 
@@ -176,7 +178,9 @@ class ImageRecord(SQLModel, table=True):
     index: int
     """Which picture of the task, from 0."""
     partial_image_index: int = -1
-    """Which stage of it, from 0; -1 for a final picture, because a unique constraint ignores nulls."""
+    """Which stage of it, from 0; -1 for a finished picture, because a unique constraint ignores nulls."""
+    provider_image_id: str | None = Field(default=None, max_length=200)
+    """The provider's own id of the picture, by which it can be bought."""
     sha256: str = Field(max_length=64, index=True)
     media_type: str = Field(max_length=64)
     width: int
@@ -185,3 +189,28 @@ class ImageRecord(SQLModel, table=True):
     placeholder: str | None = None
     """A tiny picture as a `data:` URI, made right after the original was stored."""
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class CallbackRecord(SQLModel, table=True):
+    """A place where a provider can report on one task. The token in its URL is the only way to find it."""
+
+    __tablename__ = "callback"
+
+    token: str = Field(default_factory=lambda: token_urlsafe(32), primary_key=True, max_length=64)
+    task_id: str = Field(foreign_key="task.id", unique=True, max_length=32)
+    project: str = Field(max_length=64)
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class DeliveryRecord(SQLModel, table=True):
+    """What a provider sent to a callback. The body is in the image store, because it may be a picture."""
+
+    __tablename__ = "callback_delivery"
+    __table_args__ = (KEEP_COUNTING,)
+
+    number: int | None = Field(default=None, sa_column=Column(BigIntegerKey, primary_key=True))
+    token: str = Field(foreign_key="callback.token", index=True, max_length=64)
+    media_type: str = Field(max_length=200)
+    body: str = Field(max_length=200)
+    """Where the body is in the image store."""
+    at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from providers.contract import (
     Accepted,
-    Effective,
+    Callback,
     FinalImage,
     Notice,
     PartialImage,
@@ -55,6 +55,10 @@ from tasks.status import TaskStatus
 SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
 
 
+FINISHED = {False: ImageKind.FINAL, True: ImageKind.PREVIEW}
+"""The kind of a finished picture, by whether it is only a preview."""
+
+
 class Run:
     """One run of one task, from its claim on."""
 
@@ -67,6 +71,7 @@ class Run:
         journal: Journal,
         history: History,
         images: ImageStore,
+        callback: Callback | None,
     ) -> None:
         self._task = task
         self._definition = definition
@@ -74,6 +79,7 @@ class Run:
         self._journal = journal
         self._history = history
         self._images = images
+        self._callback = callback
         self._seen: set[tuple[ImageKind, int, int]] = set()
         self._placeholders: set[asyncio.Task[None]] = set()
 
@@ -108,14 +114,19 @@ class Run:
                 transport=Transport.PERHAPS_SENT.value,
                 submitted_at=now(),
             )
-        async with aclosing(self._provider.run(request, reference=self._task.id, resume=resume)) as events:
+        running = self._provider.run(request, reference=self._task.id, resume=resume, callback=self._callback)
+        async with aclosing(running) as events:
             async for event in events:
                 await self._take(event)
 
     def _complete(self) -> bool:
         """Whether every picture is here already: an earlier run then stopped just before it could say so."""
-        finals = sum(kind is ImageKind.FINAL for kind, _, _ in self._seen)
-        return finals > 0 and finals >= self._definition.expected_images(self._request())
+        return 0 < len(self._finished) >= self._definition.expected_images(self._request())
+
+    @property
+    def _finished(self) -> set[int]:
+        """Which pictures have arrived, in full or as a preview."""
+        return {index for kind, index, _ in self._seen if kind is not ImageKind.PARTIAL}
 
     def _request(self) -> BaseModel:
         try:
@@ -164,8 +175,8 @@ class Run:
                 await self._record(progress, progress=dataclasses.asdict(progress))
             case PartialImage(index, partial_image_index, data):
                 await self._keep(ImageKind.PARTIAL, index, partial_image_index, data)
-            case FinalImage(index, data, effective):
-                await self._keep(ImageKind.FINAL, index, -1, data, effective)
+            case FinalImage():
+                await self._keep(FINISHED[event.preview], event.index, -1, event.data, event)
             case Usage():
                 usage = UsageReported(event.input_tokens, event.output_tokens, event.total_tokens, dict(event.reported))
                 await self._record(usage, usage=dataclasses.asdict(usage))
@@ -185,14 +196,14 @@ class Run:
         )
 
     async def _keep(
-        self, kind: ImageKind, index: int, partial_image_index: int, data: bytes, effective: Effective | None = None
+        self, kind: ImageKind, index: int, partial_image_index: int, data: bytes, final: FinalImage | None = None
     ) -> None:
         key = (kind, index, partial_image_index)
         if key in self._seen:
             return
         stored = await self._images.put(data)
-        # A final picture must be whole before anybody is told; a partial one is shown at once and checked beside it.
-        placeholder = await self._images.placeholder(data, stored.measured.format) if kind is ImageKind.FINAL else None
+        # A finished picture must be whole before anybody is told; a partial one is shown at once and checked beside it.
+        placeholder = await self._images.placeholder(data, stored.measured.format) if final else None
         image = ImageRecord(
             id=new_id(),
             project=self._task.project,
@@ -206,9 +217,10 @@ class Run:
             width=stored.measured.width,
             height=stored.measured.height,
             placeholder=placeholder,
+            provider_image_id=final.provider_image_id if final else None,
         )
-        if kind is ImageKind.FINAL:
-            values = {} if effective is None or self._task.effective else {"effective": dataclasses.asdict(effective)}
+        if final is not None:
+            values = {} if self._task.effective else {"effective": dataclasses.asdict(final.effective)}
             await self._record(ImageReady(index, image.id), image=image, **values)
         else:
             making = self._images.begin_placeholder(image, data)
@@ -219,7 +231,7 @@ class Run:
         self._seen.add(key)
 
     async def _finish(self) -> None:
-        if any(kind is ImageKind.FINAL for kind, _, _ in self._seen):
+        if self._finished:
             await self._record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
         elif not self._definition.capabilities.delivers_images:
             await self._record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
@@ -245,6 +257,5 @@ class Run:
         self._task = await self._journal.append(self._task, change, image=image, **values)
 
     async def _load_seen(self) -> None:
-        for kind in ImageKind:
-            for image in (await self._history.images_of([self._task.id], kind))[self._task.id]:
-                self._seen.add((kind, image.index, image.partial_image_index))
+        for image in (await self._history.images_of([self._task.id]))[self._task.id]:
+            self._seen.add((image.kind, image.index, image.partial_image_index))

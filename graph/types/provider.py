@@ -6,6 +6,8 @@ import strawberry
 from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
+import resolvers.providers
+from graph.context import Info
 from graph.enums import ParameterType
 from providers import contract, parameters
 from resolvers.providers import ProviderEntry
@@ -57,6 +59,24 @@ class Capabilities:
     reports_cost: bool = strawberry.field(description="Whether the provider says what it charged.")
 
 
+@strawberry.type(description="What is left of one kind of credit at a provider.")
+class Credit:
+    """A line of an account."""
+
+    kind: str = strawberry.field(description="What it can be spent on, in the provider's own word.")
+    left: float | None = strawberry.field(description="How much is left; null when it is unlimited.")
+    total: float | None = strawberry.field(description="How much there was, where the provider says so.")
+
+
+@strawberry.type(description="What a provider says about the account.")
+class ProviderHealth:
+    """The answer to a question that costs nothing."""
+
+    usable: bool = strawberry.field(description="Whether generations can be started.")
+    message: str = strawberry.field(description="What is the matter, for a person.")
+    credits: list[Credit] = strawberry.field(description="What is left of the account's credits.")
+
+
 @strawberry.type(description="A remote image API that this server can use.")
 class Provider:
     """An entry of the catalogue."""
@@ -76,6 +96,20 @@ class Provider:
     def parameters(self) -> list[Parameter]:
         """Read off the request model."""
         return [_parameter(parameter) for parameter in self.entry.parameters]
+
+    @strawberry.field(
+        description="What the provider says about the account, asked now; null for one that cannot be asked. It "
+        "never generates anything."
+    )
+    async def health(self, info: Info) -> ProviderHealth | None:
+        """Asked only when it is selected."""
+        found = await resolvers.providers.health(info.context.darkroom, self.name)
+        return None if found is None else _health(found)
+
+
+def _health(found: contract.Health) -> ProviderHealth:
+    credits = [Credit(kind=one.kind, left=one.left, total=one.total) for one in found.credits]
+    return ProviderHealth(usable=found.usable, message=found.message, credits=credits)
 
 
 def provider_of(entry: ProviderEntry) -> Provider:

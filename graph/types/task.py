@@ -20,6 +20,7 @@ from graph.types.provider import Provider, provider_of
 from providers.contract import Effective
 from tasks.events import NOTICES, PROGRESSED, USAGE, NoticeGiven, Progressed, UsageReported
 from tasks.failure import FAILURE
+from tasks.history import finished
 from tasks.records import JsonObject, TaskRecord
 
 EFFECTIVE: TypeAdapter[Effective] = TypeAdapter(Effective)
@@ -128,15 +129,19 @@ class Task(Node):
         stored = self.record.failure
         return None if stored is None else failure_of(FAILURE.validate_python(stored))
 
-    @strawberry.field(description="Its finished pictures, in order. They are kept even when it failed later.")
+    @strawberry.field(
+        description="Its finished pictures, in order; previews where the provider sells them. They are kept even "
+        "when it failed later."
+    )
     async def images(self, info: Info) -> list[Image]:
         """Final pictures."""
-        return [image_of(one) for one in await info.context.images.load((self.record.id, ImageKind.FINAL))]
+        return [image_of(one) for one in finished(await info.context.images.load(self.record.id))]
 
     @strawberry.field(description="The earlier stages of its pictures that were received, in order.")
     async def partial_images(self, info: Info) -> list[Image]:
         """Partial pictures."""
-        return [image_of(one) for one in await info.context.images.load((self.record.id, ImageKind.PARTIAL))]
+        images = await info.context.images.load(self.record.id)
+        return [image_of(one) for one in images if one.kind is ImageKind.PARTIAL]
 
 
 def task_of(record: TaskRecord) -> Task:

@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=32), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("partial_image_index", sa.Integer(), nullable=False),
+        sa.Column("provider_image_id", sa.String(length=200), nullable=True),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("media_type", sa.String(length=64), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
@@ -97,9 +98,33 @@ def upgrade() -> None:
         sa.UniqueConstraint("task_id", "sequence", name=op.f("uq_task_event_task_id_sequence")),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "callback",
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("task_id", sa.String(length=32), nullable=False),
+        sa.Column("project", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["task_id"], ["task.id"], name=op.f("fk_callback_task_id_task")),
+        sa.PrimaryKeyConstraint("token", name=op.f("pk_callback")),
+        sa.UniqueConstraint("task_id", name=op.f("uq_callback_task_id")),
+    )
+    op.create_table(
+        "callback_delivery",
+        sa.Column("number", KEY, nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("media_type", sa.String(length=200), nullable=False),
+        sa.Column("body", sa.String(length=200), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["token"], ["callback.token"], name=op.f("fk_callback_delivery_token_callback")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_callback_delivery")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_callback_delivery_token"), "callback_delivery", ["token"])
 
 
 def downgrade() -> None:
+    op.drop_table("callback_delivery")
+    op.drop_table("callback")
     op.drop_table("task_event")
     op.drop_index(op.f("ix_image_sha256"), "image")
 
