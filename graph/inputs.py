@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import orjson
 import strawberry
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, create_model
 from strawberry.scalars import JSON
 
-from graph import requests  # noqa: F401 - makes the request models part of the schema
+from graph import requests  # noqa: F401 - makes the request models inputs of the schema
 from graph.enums import TaskStatus, enum
 from graph.errors import RequestError, keep_allowed
 from providers.described import DescribedEnum
-from providers.openai_images.request import OpenAIImagesRequest
+from providers.registry import PROVIDERS
 from tasks.history import TaskFilter
 
 METADATA_LIMIT = 16 * 1024
@@ -34,15 +34,10 @@ def _small(metadata: object) -> object:
     return metadata
 
 
-@strawberry.pydantic.input(one_of=True, description="Which provider to ask, and what: exactly one of the fields.")
-class GenerationRequest(BaseModel):
-    """One field per provider, named like the provider."""
+class OneProvider(BaseModel):
+    """A request to exactly one provider."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
-
-    openai_images: strawberry.Maybe[OpenAIImagesRequest]
-    """An OpenAI-style images API: OpenAI itself, the TrueFoundry gateway, or any other that speaks
-    `POST …/images/generations`."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def chosen(self) -> tuple[str, BaseModel]:
@@ -51,6 +46,24 @@ class GenerationRequest(BaseModel):
             if (maybe := getattr(self, name)) is not None:
                 return name, maybe.value
         raise AssertionError("GraphQL lets exactly one field through")
+
+
+if TYPE_CHECKING:
+    GenerationRequest: TypeAlias = OneProvider
+else:
+    GenerationRequest = strawberry.pydantic.input(
+        create_model(
+            "GenerationRequest",
+            __base__=OneProvider,
+            **{
+                # One field per provider, named like it: `openaiImages`, `placewise`, `allImages`.
+                one.name: (strawberry.Maybe[one.request], Field(description=f"{one.title}: {one.description}"))
+                for one in PROVIDERS
+            },
+        ),
+        one_of=True,
+        description="Which provider to ask, and what: exactly one of the fields.",
+    )
 
 
 @strawberry.pydantic.input(description="A generation to start.")

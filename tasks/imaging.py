@@ -14,6 +14,8 @@ from tasks.errors import NotAnImageError
 
 THUMBNAIL_WIDTHS = (64, 128, 256, 512, 1024, 2048)
 PLACEHOLDER_SIDE = 24
+MOST_PIXELS = 80_000_000
+"""Ten times what any provider delivers: decoding more could exhaust this machine's memory."""
 
 
 class ImageFormat(DescribedEnum):
@@ -58,6 +60,8 @@ def measure(data: bytes) -> Measured:
         return _measure_svg(root[1])
     try:
         with Image.open(io.BytesIO(data), formats=RASTER) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise NotAnImageError(f"A picture of {picture.width}x{picture.height} pixels is too large to handle.")
             return Measured(ImageFormat(Image.MIME[picture.format or ""]), picture.width, picture.height)
     except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise NotAnImageError(
