@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+COMMAND = (sys.executable, "-m", "graph.cli", "serve")
 READY = "Ctrl-C stops the server"
 
 
@@ -53,13 +54,12 @@ class Process:
 
 
 @contextmanager
-def serve(home: Path, **environment: str) -> Iterator[Process]:
+def serve(home: Path, *, command: Sequence[str] = COMMAND, **environment: str) -> Iterator[Process]:
     """A server with the data in `home`, ready to be asked."""
     home.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = os.environ | {"DARKROOM_HOME": str(home), "DARKROOM_PORT": str(port)} | environment
-    command = [sys.executable, "-m", "graph.cli", "serve"]
     root = str(Path(__file__).parent.parent)
     popen = subprocess.Popen(command, env=variables | {"PYTHONPATH": root}, cwd=home, stderr=subprocess.PIPE, text=True)
     log: list[str] = []

@@ -1,0 +1,75 @@
+"""Speaks Tiny's API: one POST, and the picture is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import httpx
+
+from providers.contract import (
+    Accepted,
+    Callback,
+    CancelOutcome,
+    Capabilities,
+    FinalImage,
+    Health,
+    ProviderEvent,
+    Submission,
+)
+from providers.errors import OutcomeUnknownError, Transport, UnavailableError
+from providers.http import async_client
+from tests.providers.tiny.request import TinyRequest
+
+
+class Tiny:
+    """One account at Tiny; there are only sandbox accounts."""
+
+    sandbox = True
+    capabilities = Capabilities(
+        max_images=1,
+        max_partial_images=0,
+        resumable=False,
+        findable=False,
+        cancellable=False,
+        delivers_images=True,
+        reports_usage=False,
+        reports_cost=False,
+    )
+
+    def __init__(self, base_url: str) -> None:
+        self._url = f"{base_url}/paint"
+        self._client = async_client(connect_seconds=5, read_seconds=60)
+
+    async def run(
+        self,
+        request: TinyRequest,
+        *,
+        reference: str,
+        resume: Submission | None = None,
+        callback: Callback | None = None,
+    ) -> AsyncGenerator[ProviderEvent, None]:
+        if resume is not None:
+            raise OutcomeUnknownError("Tiny forgets at once.", transport=Transport.ACCEPTED)
+        body = {**request.model_dump(mode="json"), "reference": reference}
+        try:
+            response = await self._client.post(self._url, json=body)
+        except httpx.ConnectError as exc:
+            raise UnavailableError("Tiny is not there.", transport=Transport.NOT_SENT, billed=False) from exc
+        except httpx.HTTPError as exc:
+            raise OutcomeUnknownError("Tiny did not answer.", transport=Transport.PERHAPS_SENT) from exc
+        if response.status_code != 200:
+            raise UnavailableError("Tiny is not well.", transport=Transport.ACCEPTED, billed=False)
+        yield Accepted(Submission())
+        yield FinalImage(0, response.content)
+
+    async def find(self, reference: str) -> Submission | None:
+        return None
+
+    async def cancel(self, submission: Submission) -> CancelOutcome:
+        return CancelOutcome.TOO_LATE
+
+    async def health(self) -> Health | None:
+        return None
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
