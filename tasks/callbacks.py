@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from providers.contract import Delivery
 from tasks.database import Database
@@ -32,23 +32,26 @@ class Callbacks:
 
     async def open(self, task: TaskRecord, base_url: str) -> TaskCallback:
         """The callback of a task; the same one again after a restart."""
-        async with self._database.write() as session:
+
+        def find_or_make(session: Session) -> CallbackRecord:
             statement = select(CallbackRecord).where(col(CallbackRecord.task_id) == task.id)
-            record = (await session.exec(statement)).one_or_none()
+            record = session.exec(statement).one_or_none()
             if record is None:
                 record = CallbackRecord(task_id=task.id, project=task.project)
                 session.add(record)
+            return record
+
+        record = await self._database.write(find_or_make)
         return TaskCallback(self, record.token, base_url)
 
     async def deliver(self, token: str, media_type: str, body: bytes) -> bool:
         """Keep what was sent, and wake whoever waits for it. False when there is no such callback."""
-        async with self._database.read() as session:
-            if await session.get(CallbackRecord, token) is None:
-                return False
+        if await self._database.read(lambda session: session.get(CallbackRecord, token)) is None:
+            return False
         key = f"deliveries/{hashlib.sha256(body).hexdigest()}"
         await self._images.keep(key, body)
-        async with self._database.write() as session:
-            session.add(DeliveryRecord(token=token, media_type=media_type[:200], body=key))
+        delivery = DeliveryRecord(token=token, media_type=media_type[:200], body=key)
+        await self._database.write(lambda session: session.add(delivery))
         self._news[token].set()
         return True
 
@@ -58,13 +61,7 @@ class Callbacks:
         try:
             while True:
                 self._news[token].clear()
-                async with self._database.read() as session:
-                    statement = (
-                        select(DeliveryRecord)
-                        .where(col(DeliveryRecord.token) == token, col(DeliveryRecord.number) > last)
-                        .order_by(col(DeliveryRecord.number))
-                    )
-                    records = (await session.exec(statement)).all()
+                records = await self._after(token, last)
                 for record in records:
                     last = record.number or last
                     yield Delivery(record.media_type, await self._images.kept(record.body))
@@ -72,6 +69,14 @@ class Callbacks:
                     await self._wait(token)
         finally:
             self._news.pop(token, None)
+
+    async def _after(self, token: str, last: int) -> Sequence[DeliveryRecord]:
+        statement = (
+            select(DeliveryRecord)
+            .where(col(DeliveryRecord.token) == token, col(DeliveryRecord.number) > last)
+            .order_by(col(DeliveryRecord.number))
+        )
+        return await self._database.read(lambda session: session.exec(statement).all())
 
     async def _wait(self, token: str) -> None:
         try:

@@ -16,7 +16,7 @@ from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance
 from dbos._serialization import DBOSPortableJSON
 from dbos._utils import GlobalParams, generate_uuid
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import Session
 
 from tasks.database import Database
 
@@ -81,14 +81,13 @@ class Engine:
         )
         self._waking = asyncio.create_task(self._keep_waking())
 
-    async def enqueue(self, session: AsyncSession, task_id: str) -> None:
+    def enqueue(self, session: Session, task_id: str) -> None:
         """Put a task into the queue, inside the caller's transaction. `wake` after the commit."""
         client = self._client
         if client is None:
             raise RuntimeError("the engine has not been started")
         options = EnqueueOptions(workflow_name=WORKFLOW, queue_name=QUEUE, workflow_id=task_id, app_version=VERSION)
-        connection = await session.connection()
-        await connection.run_sync(lambda sync: client.enqueue_in_transaction(sync, options, task_id))
+        client.enqueue_in_transaction(session.connection(), options, task_id)
 
     def wake(self) -> None:
         """Look into the queue now, and not at the next poll."""
@@ -102,11 +101,12 @@ class Engine:
         current = asyncio.current_task()
         if current is not None:
             self._running[task_id] = current
+            # Only then does DBOS count it as ended, and let the next one take its place.
+            current.add_done_callback(lambda _: self.wake())
         try:
             await self._runner(task_id)
         finally:
             self._running.pop(task_id, None)
-            self.wake()
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, wait for what is running, and leave what is still running then to the next start.

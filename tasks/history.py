@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
@@ -91,8 +91,8 @@ class History:
         statement = select(TaskRecord).where(
             col(TaskRecord.id).in_(list(task_ids)), col(TaskRecord.project) == self._project
         )
-        async with self._database.read() as session:
-            return {task.id: task for task in (await session.exec(statement)).all()}
+        found = await self._database.read(lambda session: session.exec(statement).all())
+        return {task.id: task for task in found}
 
     async def page(self, request: PageRequest) -> Page:
         """One page of the list of tasks. Tasks that arrive meanwhile neither shift nor repeat anything."""
@@ -110,8 +110,7 @@ class History:
             .order_by(number.desc() if descending else number.asc())
             .limit(request.size + 1)
         )
-        async with self._database.read() as session:
-            rows = list((await session.exec(statement)).all())
+        rows = list(await self._database.read(lambda session: session.exec(statement).all()))
         more, tasks = len(rows) > request.size, rows[: request.size]
         if request.from_end:
             return Page(tasks[::-1], has_next=request.before is not None, has_previous=more)
@@ -120,8 +119,7 @@ class History:
     async def count(self, filter: TaskFilter) -> int:
         """How many tasks match."""
         statement = select(func.count()).select_from(TaskRecord).where(*self._conditions(filter))
-        async with self._database.read() as session:
-            return (await session.exec(statement)).one()
+        return await self._database.read(lambda session: session.exec(statement).one())
 
     async def image(self, image_id: str) -> ImageRecord | None:
         """The picture with this id."""
@@ -136,17 +134,19 @@ class History:
 
     async def events(self, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
         """A task and its events after a sequence number, read in one view: the events end where the row stands."""
-        events = select(EventRecord).where(col(EventRecord.task_id) == task_id, col(EventRecord.sequence) > after)
+        return await self._database.read(lambda session: self._events(session, task_id, after))
+
+    def _events(self, session: Session, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
         tasks = select(TaskRecord).where(col(TaskRecord.id) == task_id, col(TaskRecord.project) == self._project)
-        async with self._database.read() as session:
-            task = (await session.exec(tasks)).one_or_none()
-            if task is None or task.last_sequence <= after:
-                return task, []
-            records = (await session.exec(events.order_by(col(EventRecord.sequence)))).all()
-            changes = [change_of(record) for record in records]
-            wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
-            images = await session.exec(select(ImageRecord).where(col(ImageRecord.id).in_(wanted))) if wanted else ()
-            by_id = {image.id: image for image in images}
+        task = session.exec(tasks).one_or_none()
+        if task is None or task.last_sequence <= after:
+            return task, []
+        events = select(EventRecord).where(col(EventRecord.task_id) == task_id, col(EventRecord.sequence) > after)
+        records = session.exec(events.order_by(col(EventRecord.sequence))).all()
+        changes = [change_of(record) for record in records]
+        wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
+        images = session.exec(select(ImageRecord).where(col(ImageRecord.id).in_(wanted))).all() if wanted else ()
+        by_id = {image.id: image for image in images}
         return task, [
             TaskEvent(task, record.sequence, record.at, change, by_id.get(image_id_of(change) or ""))
             for record, change in zip(records, changes, strict=True)
@@ -155,8 +155,7 @@ class History:
     async def _images(self, *conditions: ColumnElement[bool]) -> list[ImageRecord]:
         order = (col(ImageRecord.index), col(ImageRecord.partial_image_index), col(ImageRecord.number))
         statement = select(ImageRecord).where(col(ImageRecord.project) == self._project, *conditions).order_by(*order)
-        async with self._database.read() as session:
-            return list((await session.exec(statement)).all())
+        return list(await self._database.read(lambda session: session.exec(statement).all()))
 
     def _conditions(self, filter: TaskFilter) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = [col(TaskRecord.project) == self._project]

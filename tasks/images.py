@@ -95,8 +95,8 @@ class ImageStore:
         """Write a placeholder that is being made into the picture's row."""
         if (made := await making) is None:
             return
-        async with self._database.write() as session:
-            await session.exec(update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made))
+        statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
+        await self._database.write(lambda session: session.exec(statement))
 
     async def _try_placeholder(self, image: ImageRecord, data: bytes) -> str | None:
         try:

@@ -62,6 +62,5 @@ class Purchases:
             placeholder=await self._images.placeholder(data, ImageFormat(stored.measured.format)),
             provider_image_id=image.provider_image_id,
         )
-        async with self._database.write() as session:
-            session.add(bought)
+        await self._database.write(lambda session: session.add(bought))
         return bought

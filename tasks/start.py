@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import orjson
 from pydantic import BaseModel, JsonValue
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import Session, col, select
 
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.errors import IdempotencyConflictError
-from tasks.events import StatusChanged
+from tasks.events import StatusChanged, TaskEvent
 from tasks.journal import Journal
 from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord
 from tasks.status import TaskStatus
@@ -40,23 +39,29 @@ async def start(new: NewTask, *, database: Database, journal: Journal, engine: E
     Raises `IdempotencyConflictError` when the key belongs to another request.
     """
     task = _record(new)
-    async with database.write() as session:
-        if earlier := await _earlier(session, task):
+
+    def store(session: Session) -> TaskRecord | TaskEvent:
+        if earlier := _earlier(session, task):
             return earlier
-        event = await journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
-        await engine.enqueue(session, task.id)
-    journal.publish(event)
+        event = journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
+        engine.enqueue(session, task.id)
+        return event
+
+    stored = await database.write(store)
+    if isinstance(stored, TaskRecord):
+        return stored
+    journal.publish(stored)
     engine.wake()
     return task
 
 
-async def _earlier(session: AsyncSession, task: TaskRecord) -> TaskRecord | None:
+def _earlier(session: Session, task: TaskRecord) -> TaskRecord | None:
     if task.idempotency_key is None:
         return None
     statement = select(TaskRecord).where(
         col(TaskRecord.project) == task.project, col(TaskRecord.idempotency_key) == task.idempotency_key
     )
-    earlier = (await session.exec(statement)).one_or_none()
+    earlier = session.exec(statement).one_or_none()
     if earlier is not None and earlier.fingerprint != task.fingerprint:
         raise IdempotencyConflictError(task.idempotency_key, earlier.id, earlier.number or 0)
     return earlier

@@ -31,8 +31,7 @@ class Shelf:
     async def claimed(self) -> TaskRecord:
         """A new task that this test has claimed."""
         task = TaskRecord(provider="openai_images", sandbox=True, request={}, prompt="x", fingerprint="x")
-        async with self.database.write() as session:
-            await self.journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
+        await self.database.write(lambda session: self.journal.open(task, StatusChanged(TaskStatus.QUEUED), session))
         claimed = await self.journal.claim(task.id)
         assert claimed is not None
         return claimed

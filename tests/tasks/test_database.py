@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
+from sqlmodel import Session
 
 from tasks.database import Database, alembic_config
 from tasks.events import NoticeGiven
@@ -27,22 +28,17 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(tmp_path: Pa
 
 
 async def test_sqlite_keeps_what_was_committed_through_a_power_cut(shelf: Shelf) -> None:
-    async with shelf.database.write() as session:
-        connection = await session.connection()
-        values = {
-            name: (await connection.execute(text(f"PRAGMA {name}"))).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        }
+    def read(session: Session) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [session.connection().execute(text(f"PRAGMA {name}")).scalar() for name in names]
 
-    assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    assert await shelf.database.write(read) == ["wal", 2, 1]
 
 
 async def test_times_come_back_aware_and_in_utc(shelf: Shelf) -> None:
     task = await shelf.claimed()
     elsewhere = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
-    async with shelf.database.write() as session:
-        row = await session.merge(task)
-        row.finished_at = elsewhere
+    await shelf.journal.append(task, NoticeGiven("x", None), finished_at=elsewhere)
 
     found = await shelf.history.task(task.id)
     assert found is not None

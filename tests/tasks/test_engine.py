@@ -40,15 +40,15 @@ async def main(path):
 
     worker = engine.Engine(database, run, concurrency=4)
     await worker.start()
+    def broken(session):
+        worker.enqueue(session, "rolled back")
+        raise LookupError
     try:
-        async with database.write() as session:
-            await worker.enqueue(session, "rolled back")
-            await session.rollback()
-    except Exception:
+        await database.write(broken)
+    except LookupError:
         pass
     for number in range(20):
-        async with database.write() as session:
-            await worker.enqueue(session, f"task {number}")
+        await database.write(lambda session: worker.enqueue(session, f"task {number}"))
         worker.wake()
     async with asyncio.timeout(20):
         await everything.wait()
