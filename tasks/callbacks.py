@@ -46,14 +46,19 @@ class Callbacks:
 
     async def deliver(self, token: str, media_type: str, body: bytes) -> bool:
         """Keep what was sent, and wake whoever waits for it. False when there is no such callback."""
-        if await self._database.read(lambda session: session.get(CallbackRecord, token)) is None:
+        if not await self.known(token):
             return False
         key = f"deliveries/{hashlib.sha256(body).hexdigest()}"
         await self._images.keep(key, body)
         delivery = DeliveryRecord(token=token, media_type=media_type[:200], body=key)
         await self._database.write(lambda session: session.add(delivery))
-        self._news[token].set()
+        if token in self._news:
+            self._news[token].set()
         return True
+
+    async def known(self, token: str) -> bool:
+        """Whether there is such a callback."""
+        return await self._database.read(lambda session: session.get(CallbackRecord, token)) is not None
 
     async def deliveries(self, token: str) -> AsyncGenerator[Delivery, None]:
         """What has been sent to a callback, from its beginning on, without an end."""

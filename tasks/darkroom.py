@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 
 from pydantic import BaseModel
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from providers.contract import Callback, Provider, ProviderDefinition
+from providers.errors import Transport
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.errors import LostTaskError
-from tasks.events import TaskEvent
+from tasks.events import Failed, TaskEvent
+from tasks.failure import failed, unknown_provider
 from tasks.feed import Feed
 from tasks.history import History
 from tasks.images import ImageStore
@@ -25,6 +29,9 @@ from tasks.start import NewTask, start
 from tasks.watch import watch
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 30
+"""The longest wait before a run that could not even begin is tried again."""
 
 
 class Darkroom:
@@ -59,8 +66,13 @@ class Darkroom:
         self._journal = Journal(self._database, self.feed)
         self._engine = Engine(self._database, self._run, concurrency=settings.concurrency)
 
+    def lock(self) -> None:
+        """Make sure that no other server works here. Raises `AlreadyRunningError`."""
+        self._database.lock()
+
     async def open(self) -> None:
         """Bring the database up to date and start working; what the last process left behind comes first."""
+        self.lock()
         await self._database.migrate()
         await self._engine.start()
 
@@ -83,20 +95,37 @@ class Darkroom:
     async def purchase(self, image: ImageRecord) -> ImageRecord | None:
         """Buy the full picture behind a preview; see `tasks.purchase`. None when its task is not of this project."""
         task = await self.history.task(image.task_id)
-        return None if task is None else await self._purchases.purchase(image, self.providers[task.provider])
+        return None if task is None else await self._purchases.purchase(image, task, self.providers[task.provider])
 
     def watch(self, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
         """The events of a task, stored ones first, then live; see `tasks.watch`. Close it with `aclosing`."""
         return watch(self.feed, self.history, task_id, after)
 
     async def _run(self, task_id: str) -> None:
+        """Bring a task to its end, whatever happens: a fault of ours ends it, and one that cannot even be recorded
+        (the database is away) is tried again until it can."""
+        patiently = AsyncRetrying(
+            retry=retry_if_exception_type(Exception),
+            wait=wait_random_exponential(max=RETRY_SECONDS),
+            before_sleep=before_sleep_log(log, logging.ERROR, exc_info=True),
+        )
+        async for attempt in patiently:
+            with attempt:
+                await self._run_once(task_id)
+
+    async def _run_once(self, task_id: str) -> None:
         task = await self._journal.claim(task_id)
         if task is None:
             return
+        definition, provider = self.definitions.get(task.provider), self.providers.get(task.provider)
+        if definition is None or provider is None:
+            failure = unknown_provider(task.provider, Transport(task.transport or Transport.NOT_SENT))
+            await self._journal.append(task, Failed(failure), **failed(failure))
+            return
         run = Run(
             task,
-            self.definitions[task.provider],
-            self.providers[task.provider],
+            definition,
+            provider,
             journal=self._journal,
             history=self.history,
             images=self.images,
@@ -108,7 +137,8 @@ class Darkroom:
             log.info("%s", exc)
         except Exception as exc:
             log.exception("Task %s failed by a fault of this server", task_id)
-            await run.give_up(exc)
+            with suppress(LostTaskError):
+                await run.give_up(exc)
 
     async def _callback(self, task: TaskRecord) -> Callback | None:
         """Where the provider can report on a task; the simulators can always reach their own machine."""

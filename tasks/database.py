@@ -17,6 +17,8 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlmodel import Session
 
+from tasks.lock import DatabaseLock
+
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -35,6 +37,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._lock = DatabaseLock(Path(self.url.database)) if self.sqlite and self.url.database else None
         writers = 1 if self.sqlite else POSTGRES_WRITERS
         self._writing = ThreadPoolExecutor(writers, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
@@ -53,6 +56,11 @@ class Database:
         driver = "sqlite" if self.sqlite else "postgresql+psycopg"
         return self.url.set(drivername=driver).render_as_string(hide_password=False)
 
+    def lock(self) -> None:
+        """Make sure that no other process works on the same SQLite file. Raises `AlreadyRunningError`."""
+        if self._lock is not None:
+            self._lock.acquire()
+
     async def migrate(self) -> None:
         """Bring the tables up to date. Running it again changes nothing."""
         if self.sqlite and self.url.database:
@@ -62,7 +70,7 @@ class Database:
     async def write(self, work: Callable[[Session], T]) -> T:
         """Do `work` in one transaction: committed when it returns, rolled back when it raises.
 
-        A caller that is cancelled meanwhile does not interrupt it.
+        A caller that is cancelled does not interrupt it once it has begun (`tasks.uninterrupted` makes sure it does).
         """
         return await asyncio.get_running_loop().run_in_executor(self._writing, self._transaction, self._writer, work)
 
@@ -79,6 +87,8 @@ class Database:
             pool.shutdown()
         for engine in (self._writer, self._reader):
             engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
 
     @staticmethod
     def _transaction(engine: Engine, work: Callable[[Session], T]) -> T:

@@ -55,7 +55,6 @@ class Engine:
 
     async def start(self) -> None:
         """Start working: what was queued or running when the last process ended comes first."""
-        _tame_the_log()
         _engines.append(self)
         config = DBOSConfig(
             name="darkroom",
@@ -67,6 +66,7 @@ class Engine:
             enable_otlp=False,
         )
         DBOS(config=config)
+        _tame_the_log()
         # Not in a thread: DBOS runs workflows on the event loop it was launched from.
         DBOS.launch()
         await asyncio.to_thread(
@@ -138,7 +138,10 @@ class Engine:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await asyncio.to_thread(self._claim)
+            try:
+                await asyncio.to_thread(self._claim)
+            except Exception:
+                log.exception("The queue could not be looked into at once")
 
     def _claim(self) -> None:
         """Claim and start what is queued: the body of DBOS's own polling loop, which offers no way to be woken.

@@ -1,6 +1,7 @@
 """What can go wrong with a task on our own side.
 
 TaskError
+├── AlreadyRunningError        another server works on this database
 ├── IdempotencyConflictError   the key was used before, for another request
 ├── InvalidCursorError         a page cursor that this server did not make
 ├── NotForSaleError            this picture cannot be bought
@@ -11,9 +12,21 @@ TaskError
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class TaskError(Exception):
     """Something went wrong with a task on our own side."""
+
+
+class AlreadyRunningError(TaskError):
+    """Another server works on this database."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(
+            f"Another Darkroom (process {owner or 'unknown'}) is running on {path.with_suffix('')}. Stop it first, or "
+            "set DARKROOM_HOME to another folder."
+        )
 
 
 class IdempotencyConflictError(TaskError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from providers.errors import FailureCode, ProviderError, Transport
+from tasks.records import now
+from tasks.status import TaskStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +44,24 @@ def failure_of(error: ProviderError) -> Failure:
         vendor_message=error.vendor_message,
         request_id=error.request_id,
     )
+
+
+def unknown_provider(name: str, transport: Transport) -> Failure:
+    """A task whose provider has been taken out of this server."""
+    return Failure(
+        code=FailureCode.INTERNAL,
+        message=f"This version of the server has no provider {name!r}.",
+        retryable=False,
+        billed=False if transport is Transport.NOT_SENT else None,
+        transport=transport,
+    )
+
+
+def failed(failure: Failure) -> dict[str, object]:
+    """What a failure changes in the row of its task."""
+    return {
+        "status": TaskStatus.FAILED,
+        "failure": FAILURE.dump_python(failure, mode="json"),
+        "transport": failure.transport.value,
+        "finished_at": now(),
+    }

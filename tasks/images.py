@@ -18,12 +18,13 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from tasks.database import Database
 from tasks.errors import NotAnImageError, StorageError
 from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
-from tasks.records import ImageRecord
+from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,34 @@ class Stored:
     sha256: str
     byte_size: int
     measured: Measured
+
+
+def image_record(
+    task: TaskRecord,
+    stored: Stored,
+    kind: ImageKind,
+    index: int,
+    *,
+    partial_image_index: int = -1,
+    placeholder: str | None = None,
+    provider_image_id: str | None = None,
+) -> ImageRecord:
+    """The row of a picture that is in the store."""
+    return ImageRecord(
+        id=new_id(),
+        project=task.project,
+        task_id=task.id,
+        kind=kind,
+        index=index,
+        partial_image_index=partial_image_index,
+        sha256=stored.sha256,
+        byte_size=stored.byte_size,
+        media_type=stored.measured.format.value,
+        width=stored.measured.width,
+        height=stored.measured.height,
+        placeholder=placeholder,
+        provider_image_id=provider_image_id,
+    )
 
 
 class ImageStore:
@@ -76,11 +105,12 @@ class ImageStore:
 
     async def placeholder_of(self, image: ImageRecord) -> str | None:
         """The placeholder of a stored picture: the one it has, or one made now and kept; None if it is broken."""
-        if image.placeholder is not None:
+        if image.placeholder is not None or image.media_type == ImageFormat.SVG:
             return image.placeholder
         making = self._making.get(image.id)
         if making is None:
             making = self.begin_placeholder(image, await self.read(image))
+            await self.keep_placeholder(image.id, making)
         return await asyncio.shield(making)
 
     def begin_placeholder(self, image: ImageRecord, data: bytes) -> asyncio.Task[str | None]:
@@ -96,7 +126,11 @@ class ImageStore:
         if (made := await making) is None:
             return
         statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
-        await self._database.write(lambda session: session.exec(statement))
+        try:
+            await self._database.write(lambda session: session.exec(statement))
+        except SQLAlchemyError:
+            # Whoever asks for it next makes it again; the picture itself is safe.
+            log.warning("The placeholder of image %s could not be kept", image_id, exc_info=True)
 
     async def _try_placeholder(self, image: ImageRecord, data: bytes) -> str | None:
         try:

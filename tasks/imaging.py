@@ -14,6 +14,9 @@ from tasks.errors import NotAnImageError
 
 THUMBNAIL_WIDTHS = (64, 128, 256, 512, 1024, 2048)
 PLACEHOLDER_SIDE = 24
+SVG_PROLOGUE_BYTES = 16_384
+TALLEST = 16_383
+"""The most pixels a WebP has in any direction."""
 MOST_PIXELS = 80_000_000
 """Ten times what any provider delivers: decoding more could exhaust this machine's memory."""
 
@@ -36,10 +39,10 @@ EXTENSIONS = {
     ImageFormat.SVG: "svg",
 }
 RASTER = [format.name for format in ImageFormat if format is not ImageFormat.SVG]
-_SVG_PROLOGUE = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*"
-_SVG = re.compile(rb"\A" + _SVG_PROLOGUE + rb"(<svg\b[^>]*>)", re.DOTALL)
-_SVG_SIDE = re.compile(rb"""\s(width|height)\s*=\s*["']\s*([\d.]+)(?:px)?\s*["']""")
-_SVG_BOX = re.compile(rb"""\sviewBox\s*=\s*["'][-\d.e]+[\s,]+[-\d.e]+[\s,]+([\d.]+)[\s,]+([\d.]+)""")
+_SVG_ROOT = re.compile(rb"<svg\b[^>]*>")
+_SVG_SIDE = re.compile(rb"""\s(width|height)\s*=\s*["']\s*(\d{1,5}(?:\.\d{1,9})?)(?:px)?\s*["']""")
+_SVG_NUMBER = rb"(\d{1,5}(?:\.\d{1,9})?)"
+_SVG_BOX = re.compile(rb"""\sviewBox\s*=\s*["'][-\d.]+[\s,]+[-\d.]+[\s,]+""" + _SVG_NUMBER + rb"[\s,]+" + _SVG_NUMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ def measure(data: bytes) -> Measured:
 
     Raises `NotAnImageError`. Reads the header only: a file that is cut short passes here and fails in `placeholder`.
     """
-    if root := _SVG.match(data[:4096]):
-        return _measure_svg(root[1])
+    if root := _svg_root(data[:SVG_PROLOGUE_BYTES]):
+        return _measure_svg(root)
     try:
         with Image.open(io.BytesIO(data), formats=RASTER) as picture:
             if picture.width * picture.height > MOST_PIXELS:
@@ -68,6 +71,20 @@ def measure(data: bytes) -> Measured:
             f"{len(data)} bytes that begin with {data[:12]!r} are no picture in a format this server keeps "
             f"({', '.join(format.name for format in ImageFormat)})."
         ) from exc
+
+
+def _svg_root(head: bytes) -> bytes | None:
+    """The root element's tag of an SVG; None for anything else. Looks past a declaration, a doctype and comments."""
+    rest = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    while True:
+        for opening, closing in ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">")):
+            if rest.startswith(opening):
+                _, end, rest = rest.partition(closing)
+                rest = rest.lstrip()
+                break
+        else:
+            root = _SVG_ROOT.match(rest)
+            return root[0] if root else None
 
 
 def _measure_svg(root: bytes) -> Measured:
@@ -90,7 +107,7 @@ def placeholder(data: bytes) -> str:
 
 def thumbnail(data: bytes, width: int) -> bytes:
     """A WebP at most `width` pixels wide; smaller pictures keep their size."""
-    return _shrink(data, width, 1 << 16, quality=82)
+    return _shrink(data, width, TALLEST, quality=82)
 
 
 def _shrink(data: bytes, width: int, height: int, *, quality: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from tasks.events import Change, TaskEvent, payload_of
 from tasks.feed import Feed
 from tasks.records import EventRecord, ImageRecord, TaskRecord, now
 from tasks.status import TERMINAL
+from tasks.uninterrupted import uninterrupted
 
 
 class Journal:
@@ -73,12 +73,7 @@ class Journal:
                 session.add(image)
             return _log(session, row, change, image)
 
-        writing = asyncio.ensure_future(self._write_and_publish(append))
-        try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            raise
+        return await uninterrupted(self._write_and_publish(append))
 
     def publish(self, event: TaskEvent) -> None:
         """Tell the live subscribers about an event that has been committed."""

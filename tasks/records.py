@@ -120,7 +120,7 @@ class TaskRecord(SQLModel, table=True):
     request: JsonObject = Field(sa_column=_json(nullable=False))
     """The provider's parameters as the client gave them."""
     prompt: str
-    model: str | None = Field(default=None, max_length=200)
+    model: str | None = Field(default=None, max_length=256)
     idempotency_key: str | None = Field(default=None, max_length=200)
     fingerprint: str = Field(max_length=64)
     """Hash of everything a client asked for: the same key with another one is a conflict."""

@@ -45,18 +45,15 @@ from tasks.events import (
     Succeeded,
     UsageReported,
 )
-from tasks.failure import FAILURE, Failure, failure_of
+from tasks.failure import Failure, failed, failure_of
 from tasks.history import History
-from tasks.images import ImageStore
+from tasks.images import ImageStore, image_record
 from tasks.journal import Journal
-from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id, now
+from tasks.records import ImageKind, ImageRecord, TaskRecord, now
 from tasks.status import TaskStatus
+from tasks.uninterrupted import uninterrupted
 
 SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
-
-
-FINISHED = {False: ImageKind.FINAL, True: ImageKind.PREVIEW}
-"""The kind of a finished picture, by whether it is only a preview."""
 
 
 class Run:
@@ -82,13 +79,14 @@ class Run:
         self._callback = callback
         self._seen: set[tuple[ImageKind, int, int]] = set()
         self._placeholders: set[asyncio.Task[None]] = set()
+        self._broken: StorageError | None = None
 
     async def to_the_end(self) -> None:
         """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
         try:
             await self._load_seen()
             if not self._complete():
-                await self._watch()
+                await self._generate()
             await self._finish()
         except ProviderError as exc:
             await self._fail(failure_of(exc))
@@ -104,7 +102,7 @@ class Run:
         message = f"This server made a mistake ({type(error).__name__}); its log has the details."
         await self._fail(self._own_failure(FailureCode.INTERNAL, message))
 
-    async def _watch(self) -> None:
+    async def _generate(self) -> None:
         request = self._request()
         resume = await self._resume()
         if resume is None:
@@ -117,7 +115,10 @@ class Run:
         running = self._provider.run(request, reference=self._task.id, resume=resume, callback=self._callback)
         async with aclosing(running) as events:
             async for event in events:
-                await self._take(event)
+                # What has arrived is kept, also by a server that is being stopped.
+                await uninterrupted(self._take(event))
+        if self._broken is not None:
+            raise self._broken
 
     def _complete(self) -> bool:
         """Whether every picture is here already: an earlier run then stopped just before it could say so."""
@@ -146,7 +147,7 @@ class Run:
         if task.status is TaskStatus.QUEUED:
             return None
         if task.submission is not None:
-            if self._definition.capabilities.resumable:
+            if self._provider.capabilities.resumable:
                 return SUBMISSION.validate_python(task.submission)
             raise OutcomeUnknownError(
                 f"This server stopped while {self._definition.title} was generating, and that answer cannot be opened "
@@ -174,15 +175,14 @@ class Run:
                 progress = Progressed(fraction, origin, message)
                 await self._record(progress, progress=dataclasses.asdict(progress))
             case PartialImage(index, partial_image_index, data):
-                await self._keep(ImageKind.PARTIAL, index, partial_image_index, data)
+                await self._keep_partial(index, partial_image_index, data)
             case FinalImage():
-                await self._keep(FINISHED[event.preview], event.index, -1, event.data, event)
+                await self._keep_finished(event)
             case Usage():
                 usage = UsageReported(event.input_tokens, event.output_tokens, event.total_tokens, dict(event.reported))
                 await self._record(usage, usage=dataclasses.asdict(usage))
             case Notice(message, parameter):
-                notice = NoticeGiven(message, parameter)
-                await self._record(notice, notices=[*self._task.notices, dataclasses.asdict(notice)])
+                await self._note(NoticeGiven(message, parameter))
 
     async def _accept(self, submission: Submission) -> None:
         if self._task.status is TaskStatus.RUNNING:
@@ -195,58 +195,62 @@ class Run:
             accepted_at=now(),
         )
 
-    async def _keep(
-        self, kind: ImageKind, index: int, partial_image_index: int, data: bytes, final: FinalImage | None = None
-    ) -> None:
-        key = (kind, index, partial_image_index)
+    async def _note(self, notice: NoticeGiven) -> None:
+        await self._record(notice, notices=[*self._task.notices, dataclasses.asdict(notice)])
+
+    async def _keep_partial(self, index: int, partial_image_index: int, data: bytes) -> None:
+        """Store and show an earlier stage. One that cannot be kept costs nothing, so the task goes on without it."""
+        key = (ImageKind.PARTIAL, index, partial_image_index)
         if key in self._seen:
             return
-        stored = await self._images.put(data)
-        # A finished picture must be whole before anybody is told; a partial one is shown at once and checked beside it.
-        placeholder = await self._images.placeholder(data, stored.measured.format) if final else None
-        image = ImageRecord(
-            id=new_id(),
-            project=self._task.project,
-            task_id=self._task.id,
-            kind=kind,
-            index=index,
-            partial_image_index=partial_image_index,
-            sha256=stored.sha256,
-            byte_size=stored.byte_size,
-            media_type=stored.measured.format.value,
-            width=stored.measured.width,
-            height=stored.measured.height,
-            placeholder=placeholder,
-            provider_image_id=final.provider_image_id if final else None,
+        try:
+            stored = await self._images.put(data)
+        except StorageError as exc:
+            await self._note(
+                NoticeGiven(f"Partial image {partial_image_index} of picture {index} was lost. {exc}", None)
+            )
+            return
+        image = image_record(self._task, stored, ImageKind.PARTIAL, index, partial_image_index=partial_image_index)
+        making = self._images.begin_placeholder(image, data)
+        await self._record(PartialImageReady(index, partial_image_index, image.id), image=image)
+        keeping = asyncio.create_task(self._images.keep_placeholder(image.id, making))
+        self._placeholders.add(keeping)
+        keeping.add_done_callback(self._placeholders.discard)
+        self._seen.add(key)
+
+    async def _keep_finished(self, final: FinalImage) -> None:
+        """Store and show a picture that is finished. It must be whole before anybody is told.
+
+        One that cannot be kept makes the task fail in the end, after the others have been kept.
+        """
+        kind = ImageKind.PREVIEW if final.preview else ImageKind.FINAL
+        key = (kind, final.index, -1)
+        if key in self._seen:
+            return
+        try:
+            stored = await self._images.put(final.data)
+            placeholder = await self._images.placeholder(final.data, stored.measured.format)
+        except StorageError as exc:
+            self._broken = self._broken or exc
+            return
+        image = image_record(
+            self._task, stored, kind, final.index, placeholder=placeholder, provider_image_id=final.provider_image_id
         )
-        if final is not None:
-            values = {} if self._task.effective else {"effective": dataclasses.asdict(final.effective)}
-            await self._record(ImageReady(index, image.id), image=image, **values)
-        else:
-            making = self._images.begin_placeholder(image, data)
-            await self._record(PartialImageReady(index, partial_image_index, image.id), image=image)
-            keeping = asyncio.create_task(self._images.keep_placeholder(image.id, making))
-            self._placeholders.add(keeping)
-            keeping.add_done_callback(self._placeholders.discard)
+        values = {} if self._task.effective else {"effective": dataclasses.asdict(final.effective)}
+        await self._record(ImageReady(final.index, image.id), image=image, **values)
         self._seen.add(key)
 
     async def _finish(self) -> None:
         if self._finished:
             await self._record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
-        elif not self._definition.capabilities.delivers_images:
+        elif not self._provider.capabilities.delivers_images:
             await self._record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
         else:
             message = f"{self._definition.title} reported success, but delivered no picture."
             await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, message))
 
     async def _fail(self, failure: Failure) -> None:
-        await self._record(
-            Failed(failure),
-            status=TaskStatus.FAILED,
-            failure=FAILURE.dump_python(failure, mode="json"),
-            transport=failure.transport.value,
-            finished_at=now(),
-        )
+        await self._record(Failed(failure), **failed(failure))
 
     def _own_failure(self, code: FailureCode, message: str) -> Failure:
         transport = Transport(self._task.transport or Transport.NOT_SENT)

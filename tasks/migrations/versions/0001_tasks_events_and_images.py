@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=32), nullable=False),
         sa.Column("request", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("prompt", sa.String(), nullable=False),
-        sa.Column("model", sa.String(length=200), nullable=True),
+        sa.Column("model", sa.String(length=256), nullable=True),
         sa.Column("idempotency_key", sa.String(length=200), nullable=True),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=True),
