@@ -48,7 +48,7 @@ clean: ## remove the virtual environment and everything built
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`."; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Darkroom needs Python's venv module (Debian: python3-venv)."; exit 1; }
 
 # Everything is pinned with its hash; the project itself comes last, and needs nothing more.
 $(RUNTIME): $(VENV)/bin/python pyproject.toml constraints.txt $(shell find web/src web/*.json web/*.ts web/*.html web/hatch_build.py -type f 2>/dev/null)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from cross_web import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from graph.http import LimitedBody, problem
@@ -20,8 +21,15 @@ class CallbackRoute:
 
     async def post(self, request: Request) -> Response:
         """Any body of any type."""
-        body = await Request(request.scope, LimitedBody(request.receive, LARGEST).receive).body()
-        media_type = request.headers.get("content-type", "")
-        if not await self._darkroom.callbacks.deliver(request.path_params["token"], media_type, body):
+        token = request.path_params["token"]
+        if not await self._darkroom.callbacks.known(token):
             return problem(404, "There is no such callback.")
+        limited = LimitedBody(request.receive, LARGEST, "A report may have {limit:,} bytes at most.")
+        try:
+            body = await Request(request.scope, limited.receive).body()
+        except HTTPException as exc:
+            return problem(exc.status_code, exc.reason)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it; what was cut off is not kept
+        await self._darkroom.callbacks.deliver(token, request.headers.get("content-type", ""), body)
         return Response(status_code=204)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,6 +28,7 @@ from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
 from tasks.database import Database
+from tasks.errors import AlreadyRunningError
 from tasks.settings import TaskSettings
 
 cli = typer.Typer(
@@ -41,7 +43,7 @@ console = Console(stderr=True)
 @cli.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [DARKROOM_HOST].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].", min=0, max=65535)] = None,
 ) -> None:
     """Serve the API and run the tasks."""
     server = ServerSettings().model_copy(
@@ -54,6 +56,7 @@ def serve(
     base_url = server.base_url(listener.getsockname()[1])
     app = create_app(server, tasks, base_url=base_url)
     darkroom: Darkroom = app.state.darkroom
+    darkroom.lock()
 
     def ready() -> None:
         welcome(console, base_url, darkroom)
@@ -64,7 +67,7 @@ def serve(
 @cli.command(name="sandbox")
 def serve_sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8100,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8100,
 ) -> None:
     """Serve only the simulators; point servers at them with DARKROOM_SANDBOX_URL."""
     tasks = TaskSettings()
@@ -134,8 +137,8 @@ def main() -> None:
     """The entry point: mistakes in settings are explained, not traced."""
     try:
         cli()
-    except AddressError as exc:
-        console.print(f"[red]{escape(str(exc))}[/]")
+    except (AddressError, AlreadyRunningError, SettingsError) as exc:
+        console.print(f"[red]{escape(str(exc))}[/]", soft_wrap=True)
         raise SystemExit(1) from exc
     except ValidationError as exc:
         console.print("[red]A setting is not valid:[/]")

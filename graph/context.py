@@ -9,6 +9,7 @@ from typing import TypeAlias
 import strawberry
 from strawberry.dataloader import DataLoader
 
+from resolvers.images import DataUriBudget
 from tasks.darkroom import Darkroom
 from tasks.records import ImageRecord
 
@@ -22,6 +23,7 @@ class Context:
     """Where the client reached this server, for absolute picture URLs; without a final slash."""
     connection_params: dict[str, object] | None = None
     """The payload of `connection_init`; Strawberry sets it."""
+    data_uris: DataUriBudget = field(default_factory=DataUriBudget)
     images: DataLoader[str, list[ImageRecord]] = field(init=False)
     """The pictures of a task, gathered over all the tasks of a page."""
 

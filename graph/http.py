@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLSyntaxError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message as ASGIMessage
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
@@ -27,6 +28,7 @@ from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
@@ -46,8 +48,24 @@ DRAIN_LIMIT = 64 * 1024 * 1024
 """How much of a body that is too large is read and thrown away, so that the client can read its answer."""
 
 
+TOO_LARGE = (
+    "The request is larger than {limit:,} bytes, the most this server reads (DARKROOM_MAX_BODY_BYTES). Prompts are "
+    "text; picture data has no place in a request."
+)
+
+
 class QuietWebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """A client that vanishes while events flow is no fault: it leaves no traceback."""
+
+    async def handle_message(self, message: Message) -> None:
+        """One message of a client, which is an object, with a document and variables of the right kind."""
+        if not isinstance(message, dict):
+            await self.handle_invalid_message("A message must be a JSON object")
+            return
+        if message.get("type") == "subscribe" and not _is_request(message.get("payload")):
+            await self.handle_invalid_message("`payload` must be an object with a text `query` and object `variables`")
+            return
+        await super().handle_message(message)
 
     async def handle_task_exception(self, error: Exception) -> None:
         """Called with whatever ended an operation's task."""
@@ -77,11 +95,13 @@ class GraphQLView(GraphQL[Context, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        body = LimitedBody(receive, self._settings.max_body_bytes)
+        body = LimitedBody(receive, self._settings.max_body_bytes, TOO_LARGE)
         try:
             response = await self.run(Request(scope, body.receive))
         except HTTPException as exc:
             response = problem(exc.status_code, exc.reason)
+        except ClientDisconnect:
+            return  # in the middle of its request: nobody is there to be answered
         await response(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
@@ -175,12 +195,13 @@ class GraphQLView(GraphQL[Context, None]):
 class LimitedBody:
     """A request body that may not grow beyond a limit. What is too much is read and dropped, then refused."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int, refusal: str) -> None:
         self._receive = receive
         self._limit = limit
+        self._refusal = refusal
         self._seen = 0
 
-    async def receive(self) -> Message:
+    async def receive(self) -> ASGIMessage:
         """The next message; raises a 413 when the body is too large."""
         message = await self._receive()
         self._seen += len(message.get("body", b""))
@@ -188,15 +209,26 @@ class LimitedBody:
             while message.get("more_body") and self._seen < DRAIN_LIMIT:
                 message = await self._receive()
                 self._seen += len(message.get("body", b""))
-            raise HTTPException(
-                413,
-                f"The request is larger than {self._limit:,} bytes, the most this server reads "
-                "(DARKROOM_MAX_BODY_BYTES). Prompts are text; picture data has no place in a request.",
-            )
+            raise HTTPException(413, self._refusal.format(limit=self._limit))
         return message
 
 
-CODES: Mapping[int, str] = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "REQUEST_TOO_LARGE"}
+def _is_request(payload: object) -> bool:
+    return (
+        isinstance(payload, dict)
+        and isinstance(payload.get("query"), str)
+        and isinstance(payload.get("variables"), dict | None)
+        and isinstance(payload.get("operationName"), str | None)
+    )
+
+
+CODES: Mapping[int, str] = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "REQUEST_TOO_LARGE",
+    500: "UNAVAILABLE",
+}
 
 
 def problem(status: int, message: str) -> Response:

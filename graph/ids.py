@@ -19,7 +19,7 @@ def decode(id: str) -> tuple[str, str]:
         kind, separator, key = base64.urlsafe_b64decode(id + "=" * (-len(id) % 4)).decode().partition(":")
     except (ValueError, binascii.Error) as exc:
         raise _invalid(id) from exc
-    if not separator:
+    if not separator or not key.isprintable():
         raise _invalid(id)
     return kind, key
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -9,6 +11,8 @@ from graph.http import problem
 from tasks.darkroom import Darkroom
 from tasks.errors import StorageError
 from tasks.imaging import THUMBNAIL_WIDTHS, ImageFormat
+
+log = logging.getLogger(__name__)
 
 
 class Images:
@@ -43,7 +47,10 @@ class Images:
                 thumbnail = await self._darkroom.images.thumbnail(image, int(width))
                 return Response(thumbnail, media_type="image/webp", headers=headers)
             chunks = await self._darkroom.images.open(image)
-        except StorageError as exc:
-            return problem(500, str(exc))
+        except StorageError:
+            log.exception("Image %s cannot be sent", image.id)
+            return problem(
+                500, "The picture cannot be read from this server's store. The server's log has the details."
+            )
         headers["content-length"] = str(image.byte_size)
         return StreamingResponse(chunks, media_type=image.media_type, headers=headers)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Self, TypeAlias
 
 import orjson
 import strawberry
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from strawberry.scalars import JSON
 
 from graph import requests  # noqa: F401 - makes the request models inputs of the schema
@@ -19,12 +32,40 @@ from tasks.history import TaskFilter
 
 METADATA_LIMIT = 16 * 1024
 """Most bytes of JSON a client can keep on a task."""
+METADATA_DEPTH = 32
+"""Most levels of lists and objects in it."""
+NUL = PydanticCustomError("nul_character", "The text has a NUL character (U+0000), which cannot be kept. Leave it out.")
+
+
+def _plain(value: object, depth: int) -> None:
+    """Refuse what cannot be given back the way it came."""
+    if depth < 0:
+        raise ValueError(f"The metadata is nested more than {METADATA_DEPTH} levels deep.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("The metadata has a number that JSON does not know.")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("The metadata has a whole number of more than 64 bits; send it as text.")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _plain(inner, depth - 1)
+
+
+def _nul(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text with a NUL character in it, with its place: databases cannot keep one."""
+    if isinstance(value, str) and "\0" in value:
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _nul(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nul(inner, (*path, index))
 
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 def _small(metadata: object) -> object:
+    _plain(metadata, METADATA_DEPTH)
     try:
         size = len(orjson.dumps(metadata))
     except TypeError as exc:
@@ -82,7 +123,14 @@ class StartGenerationInput(BaseModel):
     tags: Annotated[list[Tag], Field(max_length=20)] | None = None
     """Up to 20 tags of 1–64 characters to group tasks by."""
     metadata: Annotated[JSON, AfterValidator(_small)] | None = None
-    """Anything you want to find again on the task, up to 16 KiB of JSON."""
+    """Anything you want to find again on the task, up to 16 KiB of JSON, 32 levels deep."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_nul(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if found := [InitErrorDetails(type=NUL, loc=path, input=text) for path, text in _nul(data)]:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return handler(data)
 
 
 keep_allowed(StartGenerationInput)
@@ -108,10 +156,16 @@ class TaskFilterInput:
     def conditions(self) -> TaskFilter:
         """The same for the rooms below. Raises `RequestError` for a time without a zone."""
         for name, time in (("createdAfter", self.created_after), ("createdBefore", self.created_before)):
-            if time is not None and time.tzinfo is None:
+            if time is None:
+                continue
+            if time.tzinfo is None:
                 raise RequestError(
                     "INVALID_TIME", f"`{name}` is {time.isoformat()}, without a time zone; add one, like `Z` for UTC."
                 )
+            try:
+                time.astimezone(UTC)
+            except OverflowError as exc:
+                raise RequestError("INVALID_TIME", f"`{name}` is {time.isoformat()}, beyond all calendars.") from exc
         return TaskFilter(
             providers=self.provider or (),
             statuses=self.status or (),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NewType
-
 import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
-BigInt = NewType("BigInt", int)
-"""An integer that GraphQL's 32-bit `Int` cannot hold."""
+from providers.scalars import BigInt
+
+__all__ = ["SCALARS", "BigInt"]
 
 SCALARS: dict[object, ScalarDefinition] = {
     BigInt: strawberry.scalar(
@@ -16,5 +15,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="A whole number that may need more than 32 bits, as a JSON number.",
         serialize=int,
         parse_value=int,
-    )
+    ),
+    dict[str, str]: strawberry.scalar(
+        name="StringMap",
+        description="A JSON object whose values are all strings.",
+        serialize=dict,
+        # Whatever comes is handed on: the model it is for says what is wrong with it, and where.
+        parse_value=lambda value: value,
+    ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from providers.described import DescribedEnum
@@ -44,6 +44,15 @@ class ServerSettings(BaseSettings):
 
     log_format: LogFormat = LogFormat.TEXT
     """`text` for a person, `json` for a log collector."""
+
+    @field_validator("public_url", "sandbox_url")
+    @classmethod
+    def _without_slash(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("write an http or https address such as https://darkroom.example.com")
+        return value.rstrip("/")
 
     def base_url(self, port: int | None = None) -> str:
         """Where this machine reaches this server."""

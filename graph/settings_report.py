@@ -12,11 +12,16 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from graph.settings import ServerSettings
-from providers.openai_images.settings import OpenAIImagesSettings
+from providers.registry import PROVIDERS
 from providers.sandbox.settings import SandboxSettings
 from tasks.settings import TaskSettings
 
-SETTINGS: tuple[type[BaseSettings], ...] = (ServerSettings, TaskSettings, OpenAIImagesSettings, SandboxSettings)
+SETTINGS: tuple[type[BaseSettings], ...] = (
+    ServerSettings,
+    TaskSettings,
+    *(one.settings for one in PROVIDERS),
+    SandboxSettings,
+)
 """Every settings class there is, in the order they are shown."""
 
 

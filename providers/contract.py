@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
+from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
 
 from providers.described import DescribedEnum
@@ -187,6 +188,11 @@ class Provider(Protocol[R_contra]):
     sandbox: bool
     """Whether this talks to the built-in simulator, which costs nothing."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this account can do; settings may add to what the provider documents."""
+        ...
+
     def run(
         self,
         request: R_contra,
@@ -260,9 +266,10 @@ class ProviderDefinition(Generic[R]):
     """What it is, in a sentence."""
     request: type[R]
     """Its parameters; the one place they are defined."""
-    capabilities: Capabilities
     expected_images: Callable[[R], int]
     """How many pictures a request asks for."""
+    settings: type[BaseSettings]
+    """Its settings, as `darkroom settings` and the README list them."""
     connect: Callable[[str], Provider[R]]
     """Reads the provider's settings and opens a client; the argument is the URL its simulator is served under,
     used when no account is configured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, NewType, TypeAlias, Union, get_args, get_origin
 
 import annotated_types as at
 from pydantic import BaseModel, JsonValue, TypeAdapter
@@ -103,6 +103,8 @@ def _unwrap(annotation: object, constraints: list[object]) -> tuple[object, list
         rest = [argument for argument in arguments if argument is not type(None)]
         if len(rest) == 1:
             return _unwrap(rest[0], constraints)
+    if isinstance(annotation, NewType):
+        return _unwrap(annotation.__supertype__, constraints)
     if origin in (list, tuple):
         item, of_item, _ = _unwrap(arguments[0], [])
         return item, of_item, True

@@ -1,4 +1,4 @@
-"""The providers there are. Adding one is a folder, a line here, and a field in the `@oneOf` input."""
+"""The providers there are. Adding one is a folder and a line here; everything else follows from its definition."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import TypeAlias, cast
 
 from pydantic import BaseModel
 
-from providers import openai_images
+from providers import all_images, openai_images, placewise
 from providers.contract import ProviderDefinition
 
 AnyDefinition: TypeAlias = ProviderDefinition[BaseModel]
 """A definition of whichever provider. It is only ever handed requests that its own model has validated."""
 
-PROVIDERS: tuple[AnyDefinition, ...] = (cast(AnyDefinition, openai_images.DEFINITION),)
+PROVIDERS: tuple[AnyDefinition, ...] = (
+    cast(AnyDefinition, openai_images.DEFINITION),
+    cast(AnyDefinition, placewise.DEFINITION),
+    cast(AnyDefinition, all_images.DEFINITION),
+)
 
 
 def definition(name: str) -> AnyDefinition:

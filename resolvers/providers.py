@@ -45,7 +45,7 @@ def _entry(darkroom: Darkroom, definition: ProviderDefinition[BaseModel]) -> Pro
         title=definition.title,
         description=definition.description,
         sandbox=darkroom.providers[definition.name].sandbox,
-        capabilities=definition.capabilities,
+        capabilities=darkroom.providers[definition.name].capabilities,
         request=definition.request,
     )
 

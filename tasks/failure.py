@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -57,7 +58,7 @@ def unknown_provider(name: str, transport: Transport) -> Failure:
     )
 
 
-def failed(failure: Failure) -> dict[str, object]:
+def failed(failure: Failure) -> dict[str, Any]:
     """What a failure changes in the row of its task."""
     return {
         "status": TaskStatus.FAILED,

@@ -17,6 +17,7 @@ from tasks.events import TaskEvent, change_of, image_id_of
 from tasks.records import DEFAULT_PROJECT, EventRecord, ImageKind, ImageRecord, TaskRecord
 from tasks.status import TaskStatus
 
+LARGEST_NUMBER = 1 << 63
 PAGE_LIMIT = 100
 """Most tasks on one page."""
 
@@ -62,6 +63,8 @@ def number_of(cursor: str) -> int:
     try:
         kind, number = base64.urlsafe_b64decode(cursor.encode()).decode().split(":")
         if kind != "task":
+            raise InvalidCursorError(cursor)
+        if not 0 <= int(number) < LARGEST_NUMBER:
             raise InvalidCursorError(cursor)
         return int(number)
     except (ValueError, binascii.Error) as exc:

@@ -79,8 +79,7 @@ def _svg_root(head: bytes) -> bytes | None:
     while True:
         for opening, closing in ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">")):
             if rest.startswith(opening):
-                _, end, rest = rest.partition(closing)
-                rest = rest.lstrip()
+                rest = rest.partition(closing)[2].lstrip()
                 break
         else:
             root = _SVG_ROOT.match(rest)

@@ -33,7 +33,9 @@ class Purchases:
         # Weakly kept: a lock is there as long as somebody holds it or waits for it.
         lock = self._locks.setdefault(image.task_id, asyncio.Lock())
         async with lock:
-            return await self._bought(image) or await uninterrupted(self._buy(image, task, provider))
+            if bought := await self._bought(image):
+                return bought
+            return await uninterrupted(self._buy(image, task, provider))
 
     async def _bought(self, image: ImageRecord) -> ImageRecord | None:
         images = (await self._history.images_of([image.task_id]))[image.task_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +31,13 @@ class TaskSettings(BaseSettings):
 
     shutdown_seconds: float = Field(default=5.0, ge=0, le=600)
     """How long a stopping server waits for running generations before it leaves them to the next start."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("write sqlite:///path/to/file.db or postgresql://user:password@host/name")
+        return value
 
     @property
     def database(self) -> str:

@@ -58,7 +58,8 @@ class Image(Node):
 
     @strawberry.field(
         description="The whole file as a `data:` URI, for tools that cannot fetch `url`. Null when the file is larger "
-        f"than `maxBytes` (at most {resolvers.images.DATA_URI_LIMIT:,})."
+        f"than `maxBytes` (at most {resolvers.images.DATA_URI_LIMIT:,}), or when you have had "
+        f"{resolvers.images.DATA_URI_BUDGET:,} bytes in this second already."
     )
     async def data_uri(
         self,
@@ -68,7 +69,7 @@ class Image(Node):
         ] = 1_000_000,
     ) -> str | None:
         """The file, inline."""
-        return await resolvers.images.data_uri(info.context.darkroom, self.record, max_bytes)
+        return await resolvers.images.data_uri(info.context.darkroom, self.record, max_bytes, info.context.data_uris)
 
 
 def image_of(record: ImageRecord) -> Image:

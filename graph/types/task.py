@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 from pydantic import TypeAdapter
 from strawberry.scalars import JSON
+from strawberry.utils.str_converters import to_camel_case
 
 import resolvers.providers
 from graph.context import Info
@@ -189,7 +190,8 @@ def usage_of(found: UsageReported) -> Usage:
 
 def notice_of(found: NoticeGiven) -> Notice:
     """The schema's view of a remark."""
-    return Notice(message=found.message, parameter=found.parameter)
+    parameter = None if found.parameter is None else to_camel_case(found.parameter)
+    return Notice(message=found.message, parameter=parameter)
 
 
 def effective_of(found: Effective) -> EffectiveRequest:

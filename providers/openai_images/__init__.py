@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from providers.contract import Capabilities, ProviderDefinition
+from providers.contract import ProviderDefinition
 from providers.openai_images.adapter import OpenAIImages
-from providers.openai_images.families import FAMILIES
 from providers.openai_images.request import OpenAIImagesRequest
 from providers.openai_images.settings import OpenAIImagesSettings
 from providers.openai_images.simulator import simulator
@@ -25,17 +24,8 @@ DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
     description="Any API that speaks OpenAI's images/generations: OpenAI itself, the TrueFoundry AI Gateway and the "
     "providers behind it.",
     request=OpenAIImagesRequest,
-    capabilities=Capabilities(
-        max_images=max(family.max_images for family in FAMILIES),
-        max_partial_images=max(family.max_partial_images for family in FAMILIES),
-        resumable=False,
-        findable=False,
-        cancellable=False,
-        delivers_images=True,
-        reports_usage=True,
-        reports_cost=False,
-    ),
     expected_images=lambda request: request.n or 1,
+    settings=OpenAIImagesSettings,
     connect=connect,
     simulator=simulator,
 )

@@ -18,12 +18,22 @@ import orjson
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from providers.contract import Accepted, Callback, CancelOutcome, Health, Notice, ProviderEvent, Submission
+from providers.contract import (
+    Accepted,
+    Callback,
+    CancelOutcome,
+    Capabilities,
+    Health,
+    Notice,
+    ProviderEvent,
+    Submission,
+)
 from providers.errors import OutcomeUnknownError, ProviderError, TimedOutError, Transport
 from providers.http import async_client, is_loopback
 from providers.links import LinkFetcher, LinkLimits
 from providers.openai_images.answer import Answer
 from providers.openai_images.errors import Speaker, not_answered, refusal
+from providers.openai_images.families import FAMILIES
 from providers.openai_images.request import OpenAIImagesRequest
 from providers.openai_images.settings import PREFIX, OpenAIImagesSettings
 from providers.openai_images.stream import LARGE, stream_events
@@ -44,6 +54,17 @@ class _Clock:
 
 class OpenAIImages:
     """An account at an OpenAI-style images API, or the sandbox. See `providers.contract.Provider`."""
+
+    capabilities = Capabilities(
+        max_images=max(family.max_images for family in FAMILIES),
+        max_partial_images=max(family.max_partial_images for family in FAMILIES),
+        resumable=False,
+        findable=False,
+        cancellable=False,
+        delivers_images=True,
+        reports_usage=True,
+        reports_cost=False,
+    )
 
     def __init__(self, settings: OpenAIImagesSettings, *, base_url: str, sandbox: bool) -> None:
         self.sandbox = sandbox

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from graph.ids import encode
 from tests.clients import START, WATCH, execute, openai_images, socket, subscribe
@@ -222,3 +223,49 @@ async def test_a_picture_that_is_not_there_is_a_404(server: LiveServer, path: st
 
     assert response.status_code == 404
     assert only_error(response)["extensions"]["code"] == "NOT_FOUND"
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("metadata", {"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}, "levels deep"),
+        ("metadata", {"count": 1 << 63}, "64 bits"),
+        ("name", "a\0b", "NUL"),
+        ("idempotencyKey", "\0", "NUL"),
+        ("tags", ["ok", "\0"], "NUL"),
+    ],
+)
+async def test_what_could_not_be_given_back_is_refused(
+    server: LiveServer, field: str, value: object, words: str
+) -> None:
+    variables = openai_images()
+    variables["input"][field] = value
+    result = (await execute(server, START, variables))["data"]["startGeneration"]
+
+    assert result["__typename"] == "ValidationError"
+    assert result["problems"][0]["path"][:2] == ["input", field]
+    assert words in result["problems"][0]["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"id": "1", "type": "subscribe", "payload": {"query": 5}}', "{", '{"type": 3}']
+)
+async def test_a_websocket_message_that_is_none_closes_the_socket_with_a_reason(server: LiveServer, text: str) -> None:
+    async with socket(server) as ws:
+        await ws.send(text)
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4400
+    assert closed.value.rcvd.reason
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_a_report_to_a_callback_that_is_none_is_refused_before_it_is_read(server: LiveServer) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.post(f"{server.url}/callbacks/{'x' * 43}", content=b"x" * 100)
+
+    assert response.status_code == 404

@@ -102,6 +102,8 @@ async def test_a_filter_leaves_only_what_matches(server: LiveServer, shelf: list
         ({"after": "nonsense"}, "INVALID_CURSOR", "nonsense"),
         ({"after": "ZmlzaDoxMg=="}, "INVALID_CURSOR", "endCursor"),
         ({"before": ""}, "INVALID_CURSOR", "endCursor"),
+        ({"after": "dGFzazo5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk="}, "INVALID_CURSOR", "endCursor"),
+        ({"filter": {"createdAfter": "0001-01-01T00:00:00+14:00"}}, "INVALID_TIME", "calendars"),
         ({"filter": {"createdAfter": "2026-01-01T00:00:00"}}, "INVALID_TIME", "time zone"),
     ],
 )

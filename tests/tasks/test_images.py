@@ -62,6 +62,7 @@ async def test_storing_the_same_picture_twice_stores_it_once(shelf: Shelf, tmp_p
         (b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30px"/>', (40, 30)),
         (b'<?xml version="1.0"?>\n<!-- hi -->\n<svg viewBox="0 0 24 12"></svg>', (24, 12)),
         (b"<svg><path/></svg>", (0, 0)),
+        (b'<svg width="1.2.3" height="99999999999999999999"/>', (0, 0)),
     ],
 )
 async def test_a_drawing_is_kept_with_the_size_it_claims(shelf: Shelf, svg: bytes, size: tuple[int, int]) -> None:
@@ -128,3 +129,15 @@ async def test_a_picture_that_has_gone_says_so(shelf: Shelf, tmp_path: Path) -> 
 
     with pytest.raises(StorageError, match="cannot be read"):
         await shelf.images.open(image)
+
+
+async def test_something_like_a_drawing_does_not_stop_the_clock(shelf: Shelf) -> None:
+    with pytest.raises(NotAnImageError):
+        await shelf.images.put(b"<!---->" * 2_000 + b"<html>")
+
+
+async def test_a_very_tall_picture_has_a_thumbnail(shelf: Shelf) -> None:
+    image = await stored(shelf.images, picture(size=(64, 20_000)))
+    small = Image.open(io.BytesIO(await shelf.images.thumbnail(image, 64)))
+
+    assert small.height <= 16_383

@@ -92,3 +92,15 @@ async def test_a_server_that_is_stopped_lets_short_work_end(tmp_path: Path) -> N
     with serve(tmp_path) as second:
         last = (await watch(second, task_id))[-1]
         assert last["__typename"] == "TaskSucceeded", (last, first.log)
+
+
+async def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with serve(tmp_path) as first:
+        task_id = await start(first, openai_images("A pier [[sandbox: pause=0.3]]", partialImages=1))
+        second = serve(tmp_path)
+        with pytest.raises(AssertionError) as refused:
+            second.__enter__()
+
+        assert "Another Darkroom" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+        assert (await watch(first, task_id))[-1]["__typename"] == "TaskSucceeded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -52,7 +53,9 @@ class Vendor:
         assert answer.status_code == 200, answer.text
 
 
-async def _vendor(ledger: Ledger, **options: object) -> AsyncIterator[Vendor]:
+@asynccontextmanager
+async def simulated(ledger: Ledger, **options: object) -> AsyncIterator[Vendor]:
+    """Serve a simulator with these options, and with a clock that the test moves."""
     clock = Clock()
     async with (
         serving(simulator(ledger, clock=clock, **options)) as url,  # type: ignore[arg-type]
@@ -65,12 +68,12 @@ async def _vendor(ledger: Ledger, **options: object) -> AsyncIterator[Vendor]:
 @pytest.fixture(scope="module")
 async def vendor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vendor]:
     """Everything is done at once (pace 0). One for a whole test file, so tell tasks apart by their reference."""
-    async for each in _vendor(Ledger(tmp_path_factory.mktemp("vendor") / "ledger.db"), pace=0):
+    async with simulated(Ledger(tmp_path_factory.mktemp("vendor") / "ledger.db"), pace=0) as each:
         yield each
 
 
 @pytest.fixture
 async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vendor]:
     """A vendor whose generations get on only when the test moves its clock."""
-    async for each in _vendor(Ledger(tmp_path_factory.mktemp("slow") / "ledger.db"), pace=2 * STEP):
+    async with simulated(Ledger(tmp_path_factory.mktemp("slow") / "ledger.db"), pace=2 * STEP) as each:
         yield each

@@ -25,7 +25,7 @@ from tests.providers.all_images.conftest import Vendor
 
 pytestmark = pytest.mark.anyio
 
-_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=","), min_size=1, max_size=30)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=","), min_size=1, max_size=30)
 _WORDS = _TEXT.map(lambda text: text.replace("--", "")).filter(lambda text: bool(text.strip()))
 _OUTER = ("name", "mode", "prompt", "additional_prompt", "optimize_prompt", "process_mode", "tags", "meta_data")
 
@@ -39,7 +39,7 @@ ASKED = st.fixed_dictionaries(
     {
         "mode": chosen(AllImagesMode),
         "name": st.one_of(_WORDS, st.just("")),
-        "prompt": st.one_of(_WORDS, st.sampled_from(["", "x" * 4096, "x" * 4097, "a fox --ar 3:2", "--v", "a --b", "a--b"])),
+        "prompt": st.one_of(_WORDS, st.sampled_from(["", "x" * 4096, "x" * 4097, "a fox --ar 3:2", "--v", "a--b"])),
     },
     optional={
         "additional_prompt": st.one_of(_WORDS, st.sampled_from(["x" * 1024, "x" * 1025])),

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from providers import openai_images
 from providers.http import Network, NetworkSettings
+from providers.openai_images.adapter import OpenAIImages
 from providers.openai_images.settings import OpenAIImagesSettings
 from providers.registry import PROVIDERS, definition
 
@@ -103,6 +104,6 @@ def test_the_registry_knows_its_providers() -> None:
     assert len({provider.name for provider in PROVIDERS}) == len(PROVIDERS)
     with pytest.raises(LookupError, match="openai_images"):
         definition("nobody")
-    capabilities = openai_images.DEFINITION.capabilities
+    capabilities = OpenAIImages.capabilities
     assert (capabilities.max_images, capabilities.max_partial_images) == (10, 3)
     assert not capabilities.resumable

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
@@ -27,7 +28,7 @@ REFERENCE = "task-7"
 PNG = b"\x89PNG\r\n\x1a\n....IEND\xaeB`\x82"
 """As much of a picture as an adapter looks at."""
 
-POLL: dict[str, object] = {
+POLL: dict[str, Any] = {
     "results": "poll",
     "poll_url_template": "/v1/jobs/{id}",
     "poll_interval_seconds": 0.005,
@@ -36,10 +37,11 @@ POLL: dict[str, object] = {
     "failed_values": "failed",
     "image_pointer": "/job/image",
     "reason_pointer": "/job/why",
+    "deadline_seconds": 5,
 }
 """A way to the result that is nothing like the simulator's."""
 
-PUSH: dict[str, object] = {
+PUSH: dict[str, Any] = {
     "results": "push",
     "callback_header": "X-Notify",
     "status_pointer": "/state",
@@ -47,6 +49,7 @@ PUSH: dict[str, object] = {
     "failed_values": "failed",
     "image_pointer": "/images/0",
     "reason_pointer": "/why",
+    "deadline_seconds": 5,
 }
 
 CREATED = json_body({"image_generation_task": {"id": 41}})
@@ -108,7 +111,7 @@ async def run(
     return Outcome(events, None)
 
 
-async def answered(answer: Answer | bytes, asked: PlacewiseRequest | None = None, **settings: object) -> Outcome:
+async def answered(answer: Answer | bytes, asked: PlacewiseRequest | None = None, /, **settings: Any) -> Outcome:
     """What a client makes of that answer."""
     async with upstream(answer) as server:
         return await run(account(server.url, **settings), asked)
@@ -133,6 +136,11 @@ def job(state: JsonValue, **more: JsonValue) -> bytes:
 
 def picture(data: bytes = PNG) -> bytes:
     return http(data, media_type="image/png")
+
+
+def kinds_of(outcome: Outcome) -> list[str]:
+    """The events by name."""
+    return [type(event).__name__ for event in outcome.events]
 
 
 def posts(heard: Sequence[Heard]) -> int:

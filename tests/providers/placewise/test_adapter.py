@@ -6,8 +6,8 @@ import asyncio
 import base64
 import io
 import time
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.anyio
 DATA_URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 
 
-async def polled(*answers: bytes, **settings: object) -> Outcome:
+async def polled(*answers: bytes, **settings: Any) -> Outcome:
     return await answered(creating(*answers), **{**POLL, **settings})
 
 
@@ -140,6 +140,14 @@ async def test_without_a_state_the_first_report_with_a_picture_is_the_last() -> 
     outcome = await polled(job("x"), job("x", image=""), job("x", image=None), job("x", image=DATA_URI), **shape)
     assert outcome.error is None
     assert kinds(outcome.events) == ["Accepted", "FinalImage"]
+
+
+async def test_a_picture_in_a_report_that_is_not_the_last_is_not_taken_and_hurries_nothing() -> None:
+    early = job("working", image="data:image/png;base64,AAAA")
+    began = time.monotonic()
+    outcome = await polled(early, early, early, job("ready", image=DATA_URI), poll_interval_seconds=0.05)
+    assert outcome.finals == [PNG]
+    assert time.monotonic() - began >= 0.15
 
 
 @pytest.mark.parametrize(("state", "done"), [(3, "3"), (True, "true"), (1.5, "1.5")])
@@ -281,19 +289,6 @@ async def test_the_deadline_counts_from_acceptance_but_leaves_time_to_look() -> 
         failure = (await run(late, resume=long_ago)).failure()
         assert isinstance(failure, TimedOutError)
         assert time.monotonic() - began < 2
-
-
-async def test_a_task_that_nobody_watches_any_more_is_asked_about_no_longer() -> None:
-    async with upstream(creating(job("working"))) as server:
-        provider = account(server.url, **POLL)
-        async with aclosing(provider.run(request(), reference="r")) as events:
-            async for event in events:
-                if isinstance(event, Progress):
-                    break
-        asked = len(server.heard)
-        await asyncio.sleep(0.05)
-        assert len(server.heard) == asked
-        await provider.aclose()
 
 
 async def test_nobody_can_look_for_a_task_stop_it_or_ask_about_the_account() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
+from providers.parameters import ParameterType, parameters_of
 from providers.placewise.request import (
     PlacewiseAspectRatio,
     PlacewiseImageSize,
@@ -15,7 +18,7 @@ from providers.placewise.rules import PREFIX, PlacewiseRules, rules_in_force
 from tests.providers.placewise.account import request
 
 
-def problems(rules: PlacewiseRules | None = None, **parameters: object) -> dict[str, str]:
+def problems(rules: PlacewiseRules | None = None, /, **parameters: Any) -> dict[str, str]:
     """The code of a problem by field; empty for a valid request."""
     try:
         PlacewiseRequest.model_validate({"prompt": "a red fox", **parameters}, context=rules)
@@ -41,7 +44,8 @@ def problems(rules: PlacewiseRules | None = None, **parameters: object) -> dict[
         ({"creativity": "2"}, {"creativity": "int_type"}),
         ({"creativity": -1}, {"creativity": "creativity_too_low"}),
         ({"photorealistic": "yes"}, {"photorealistic": "bool_type"}),
-        ({"random_seed": 2**63}, {"random_seed": "less_than_equal"}),
+        ({"random_seed": 2**63}, {"random_seed": "random_seed_too_large"}),
+        ({"random_seed": -(10**300)}, {"random_seed": "random_seed_too_large"}),
         ({"random_seed": 0.5}, {"random_seed": "int_type"}),
         ({"seed": 7}, {"seed": "extra_forbidden"}),
         ({"image_size": "small"}, {"image_size": "size_not_supported"}),
@@ -49,7 +53,7 @@ def problems(rules: PlacewiseRules | None = None, **parameters: object) -> dict[
         ({"image_size": "large", "model_type": None}, {"image_size": "size_not_supported"}),
     ],
 )
-def test_what_the_page_rules_out_is_refused(parameters: dict[str, object], expected: dict[str, str]) -> None:
+def test_what_the_page_rules_out_is_refused(parameters: dict[str, Any], expected: dict[str, str]) -> None:
     assert problems(**parameters) == expected
 
 
@@ -158,6 +162,21 @@ def test_a_request_survives_being_stored() -> None:
     asked = request(model_type="large", aspect_ratio="9:16", image_size="large", creativity=1, photorealistic=True,
                     random_seed=2**40)  # fmt: skip
     assert PlacewiseRequest.model_validate(asked.model_dump(mode="json")) == asked
+
+
+def test_a_form_can_be_built_from_the_parameters() -> None:
+    found = {parameter.name: parameter for parameter in parameters_of(PlacewiseRequest)}
+    assert [each for each in found.values() if each.required] == [found["prompt"]]
+    assert {name: each.type for name, each in found.items()} == {
+        "prompt": ParameterType.STRING,
+        "model_type": ParameterType.ENUM,
+        "aspect_ratio": ParameterType.ENUM,
+        "image_size": ParameterType.ENUM,
+        "creativity": ParameterType.INTEGER,
+        "photorealistic": ParameterType.BOOLEAN,
+        "random_seed": ParameterType.INTEGER,
+    }
+    assert len(found["aspect_ratio"].options) == 9
 
 
 def test_every_parameter_and_every_option_is_described() -> None:

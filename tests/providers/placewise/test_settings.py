@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from providers import placewise
+from providers.placewise.adapter import DOCUMENTED
 from providers.placewise.channel import NoChannel, PollChannel, PushChannel, ResultChannel
 from providers.placewise.pointer import check_pointer, value_at
 from providers.placewise.rules import PREFIX
@@ -36,7 +37,7 @@ async def test_what_is_promised_depends_on_the_result_channel() -> None:
         assert provider.capabilities.delivers_images is delivers
         assert provider.capabilities.resumable
         await provider.aclose()
-    documented = placewise.DEFINITION.capabilities
+    documented = DOCUMENTED
     assert (documented.delivers_images, documented.resumable, documented.findable) == (False, True, False)
     assert (documented.max_images, documented.max_partial_images, documented.cancellable) == (1, 0, False)
 
@@ -127,7 +128,7 @@ def test_the_channel_of_an_account_is_only_what_is_configured() -> None:
     assert settings(results="none").channel() == NoChannel()
     poll = settings(**{**POLL, "poll_interval_seconds": None}).channel()
     assert isinstance(poll, PollChannel)
-    assert (poll.url, poll.interval, poll.deadline) == ("/v1/jobs/{id}", 5, 3600)
+    assert (poll.url, poll.interval, poll.deadline) == ("/v1/jobs/{id}", 5, 5)
     assert poll.shape.done == ("finished", "ready")
     push = settings(**PUSH).channel()
     assert isinstance(push, PushChannel)

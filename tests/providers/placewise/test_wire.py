@@ -43,7 +43,9 @@ async def heard_of(asked: dict[str, object], **settings: object) -> Heard:
     """What arrived at the vendor."""
     callback = Listener("https://darkroom.example/callbacks/t0ken")
     async with upstream(CREATED) as server:
-        outcome = await run(account(server.url, deadline_seconds=0.01, **settings), request(**asked), callback=callback)
+        outcome = await run(
+            account(server.url, **{**settings, "deadline_seconds": 0.01}), request(**asked), callback=callback
+        )
     assert kinds(outcome.events)[0] == "Accepted"
     (heard,) = server.heard
     return heard
@@ -56,7 +58,9 @@ def form(heard: Heard) -> dict[str, str]:
     assert message.get_content_type() == "multipart/form-data"
     assert not message.defects
     fields = {}
-    for part in message.get_payload():
+    for part in message.walk():
+        if part is message:
+            continue
         assert list(part.keys()) == ["Content-Disposition"], "a text field has no file name and no type"
         assert part.get_filename() is None
         payload = part.get_payload(decode=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from providers.contract import ProviderDefinition
 from tests.providers.tiny.adapter import Tiny
 from tests.providers.tiny.request import TinyRequest
+from tests.providers.tiny.settings import TinySettings
 from tests.providers.tiny.simulator import simulator
 
 DEFINITION: ProviderDefinition[TinyRequest] = ProviderDefinition(
@@ -12,8 +13,8 @@ DEFINITION: ProviderDefinition[TinyRequest] = ProviderDefinition(
     title="Tiny",
     description="Paints squares.",
     request=TinyRequest,
-    capabilities=Tiny.capabilities,
     expected_images=lambda _: 1,
+    settings=TinySettings,
     connect=Tiny,
     simulator=simulator,
 )

@@ -1,0 +1,1 @@
+"""How much time Darkroom adds, measured on real processes and real sockets."""

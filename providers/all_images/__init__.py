@@ -1,0 +1,39 @@
+"""All-Images.ai: four photographs per generation, made with Midjourney, bought one by one."""
+
+from __future__ import annotations
+
+import httpx
+
+from providers.all_images.adapter import AllImages
+from providers.all_images.request import AllImagesRequest
+from providers.all_images.settings import AllImagesSettings
+from providers.all_images.simulator import simulator
+from providers.all_images.watch import EXPECTED
+from providers.contract import ProviderDefinition
+from providers.http import is_loopback
+from providers.sandbox.settings import SandboxSettings
+
+
+def connect(sandbox_url: str) -> AllImages:
+    """A client for the account in the settings, or for the sandbox at `sandbox_url` where there is none.
+
+    Raises pydantic's ValidationError for settings that cannot be meant.
+    """
+    settings = AllImagesSettings()
+    address = settings.address or sandbox_url
+    if is_loopback(httpx.URL(address).host):
+        settings = settings.nearby(SandboxSettings().pace)
+    return AllImages(settings, base_url=address, sandbox=settings.address is None)
+
+
+DEFINITION: ProviderDefinition[AllImagesRequest] = ProviderDefinition(
+    name="all_images",
+    title="All-Images.ai",
+    description="Four photographs per generation, from a plain description or a raw Midjourney prompt. Finished "
+    "pictures are previews until they are bought.",
+    request=AllImagesRequest,
+    expected_images=lambda request: EXPECTED,
+    settings=AllImagesSettings,
+    connect=connect,
+    simulator=simulator,
+)
