@@ -18,7 +18,7 @@ serve: $(RUNTIME) ## serve on http://127.0.0.1:8000, with the simulator where no
 	@$(BIN)/darkroom serve
 
 test: $(TOOLS) check ## everything: checks, then all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(TOOLS) ## ruff, mypy --strict, and the committed schema against the code
 	@$(BIN)/ruff check .

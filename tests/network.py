@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from typing import Any
 
@@ -19,19 +20,35 @@ def refuse_other_machines() -> None:
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "socket.connect":
         address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else None
+        wrong = isinstance(address, tuple) and not _is_here(str(address[0]))
     elif event == "socket.getaddrinfo":
-        host = arguments[0]
+        address = arguments[0]
+        host = address.decode() if isinstance(address, bytes) else address
+        wrong = host is not None and not (_is_number(host) or _is_nowhere(host))
     else:
         return
-    if host is not None and not _is_here(host.decode() if isinstance(host, bytes) else str(host)):
-        raise NetworkReachedError(f"a test tried to reach {host}")
+    if wrong:
+        raise NetworkReachedError(f"a test tried to reach {address}")
 
 
-def _is_here(host: str) -> bool:
+def _is_here(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback or found.is_unspecified
+
+
+def _is_number(host: str) -> bool:
+    """Whether a host is an address in any notation: nobody has to be asked for it."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        # A reserved name never leads anywhere (RFC 6761); tests of how unreachable hosts are reported use it.
-        return host in ("localhost", "") or host.endswith((".invalid", ".localhost"))
-    return address.is_loopback or address.is_unspecified
+        try:
+            socket.inet_aton(host)
+        except OSError:
+            return False
+    return True
+
+
+def _is_nowhere(host: str) -> bool:
+    """Names that are reserved never leave this machine (RFC 6761); tests of unreachable hosts use them."""
+    return host in ("localhost", "") or host.endswith((".invalid", ".localhost"))

@@ -122,7 +122,11 @@ async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, 
 
 
 async def test_a_partial_image_that_cannot_be_kept_does_not_cost_the_final_one(shelf: Shelf) -> None:
-    events = [Accepted(Submission()), PartialImage(0, 0, b"\0\0\0 ftypavif"), FinalImage(0, picture())]
+    events: list[ProviderEvent] = [
+        Accepted(Submission()),
+        PartialImage(0, 0, b"\0\0\0 ftypavif"),
+        FinalImage(0, picture()),
+    ]
     changes = await run(shelf, Scripted(events))
 
     assert isinstance(changes[-1], Succeeded)
