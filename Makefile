@@ -34,7 +34,7 @@ schema: $(RUNTIME) ## write schema.graphql from the code
 	@$(BIN)/darkroom schema > schema.graphql
 
 docs: $(RUNTIME) ## write into the README what the code knows better
-	@$(BIN)/python -m graph.docs README.md
+	@$(BIN)/python -m graph.docs README.md docs/providers.md
 
 bench: $(TOOLS) ## how much time Darkroom adds
 	@$(BIN)/python -m bench.added_time

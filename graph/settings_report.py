@@ -19,7 +19,7 @@ from tasks.settings import TaskSettings
 SETTINGS: tuple[type[BaseSettings], ...] = (
     ServerSettings,
     TaskSettings,
-    *(one.settings for one in PROVIDERS),
+    *(settings for one in PROVIDERS for settings in one.settings),
     SandboxSettings,
 )
 """Every settings class there is, in the order they are shown."""

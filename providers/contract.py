@@ -268,7 +268,7 @@ class ProviderDefinition(Generic[R]):
     """Its parameters; the one place they are defined."""
     expected_images: Callable[[R], int]
     """How many pictures a request asks for."""
-    settings: type[BaseSettings]
+    settings: tuple[type[BaseSettings], ...]
     """Its settings, as `darkroom settings` and the README list them."""
     connect: Callable[[str], Provider[R]]
     """Reads the provider's settings and opens a client; the argument is the URL its simulator is served under,
@@ -277,3 +277,5 @@ class ProviderDefinition(Generic[R]):
     """Its remote API, simulated, billing into the ledger; served under `/sandbox/<name>`."""
     reports: bool = False
     """Whether it can report to a `Callback`."""
+    wire_name: Callable[[str], str] = str
+    """What a field of the request is called on the wire, for the documentation."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from graph.docs import readme
+from graph.docs import written
+from providers.registry import PROVIDERS
 from tests.clients import execute
 from tests.process import serve
 from tests.server import LiveServer
@@ -21,8 +22,17 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
-def test_the_table_of_settings_is_that_of_the_code() -> None:
-    assert readme(TEXT) == TEXT, "run `make docs`"
+@pytest.mark.parametrize("name", ["README.md", "docs/providers.md"])
+def test_the_tables_in_the_documents_are_those_of_the_code(name: str) -> None:
+    text = (ROOT / name).read_text()
+
+    assert written(text) == text, "run `make docs`"
+
+
+def test_every_provider_is_documented() -> None:
+    text = (ROOT / "docs/providers.md").read_text()
+
+    assert not [one.name for one in PROVIDERS if f"<!-- parameters {one.name}: make docs -->" not in text]
 
 
 def test_every_file_and_command_the_readme_names_exists() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from providers.all_images.adapter import AllImages
-from providers.all_images.request import AllImagesRequest
+from providers.all_images.request import PARAMS, AllImagesRequest
 from providers.all_images.settings import AllImagesSettings
 from providers.all_images.simulator import simulator
 from providers.all_images.watch import EXPECTED
@@ -26,6 +26,14 @@ def connect(sandbox_url: str) -> AllImages:
     return AllImages(settings, base_url=address, sandbox=settings.address is None)
 
 
+def wire_name(field: str) -> str:
+    """The vendor's name of a field: `params.` for those that travel in that list."""
+    if field in PARAMS:
+        return f"params.{PARAMS[field]}"
+    first, *rest = field.split("_")
+    return "(not sent)" if field == "purchase" else first + "".join(map(str.title, rest))
+
+
 DEFINITION: ProviderDefinition[AllImagesRequest] = ProviderDefinition(
     name="all_images",
     title="All-Images.ai",
@@ -33,7 +41,9 @@ DEFINITION: ProviderDefinition[AllImagesRequest] = ProviderDefinition(
     "pictures are previews until they are bought.",
     request=AllImagesRequest,
     expected_images=lambda request: EXPECTED,
-    settings=AllImagesSettings,
+    settings=(AllImagesSettings,),
     connect=connect,
     simulator=simulator,
+    reports=True,
+    wire_name=wire_name,
 )

@@ -22,7 +22,7 @@ from providers.all_images.errors import is_passing, not_answered, refusal
 from providers.all_images.settings import PREFIX, AllImagesSettings
 from providers.errors import BadResponseError, ProviderError, Transport
 from providers.http import async_client
-from providers.openai_images.errors import Speaker
+from providers.speaker import Speaker
 
 EVENTS = ("test", "print.created", "print.active", "print.progress", "print.failed", "print.completed")
 """What a webhook can be told (contract all-images §3.5)."""

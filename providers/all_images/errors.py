@@ -28,8 +28,8 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.openai_images.errors import Speaker
-from providers.openai_images.retry_after import retry_after
+from providers.retry_after import retry_after
+from providers.speaker import Speaker
 
 _BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
     {

@@ -25,7 +25,7 @@ DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
     "providers behind it.",
     request=OpenAIImagesRequest,
     expected_images=lambda request: request.n or 1,
-    settings=OpenAIImagesSettings,
+    settings=(OpenAIImagesSettings,),
     connect=connect,
     simulator=simulator,
 )

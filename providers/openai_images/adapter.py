@@ -32,11 +32,12 @@ from providers.errors import OutcomeUnknownError, ProviderError, TimedOutError, 
 from providers.http import async_client, is_loopback
 from providers.links import LinkFetcher, LinkLimits
 from providers.openai_images.answer import Answer
-from providers.openai_images.errors import Speaker, not_answered, refusal
+from providers.openai_images.errors import not_answered, refusal
 from providers.openai_images.families import FAMILIES
 from providers.openai_images.request import OpenAIImagesRequest
 from providers.openai_images.settings import PREFIX, OpenAIImagesSettings
 from providers.openai_images.stream import LARGE, stream_events
+from providers.speaker import Speaker
 
 _LAST_WORDS_SECONDS = 1.0
 """How long to go on listening after the last picture. Only repeats can follow, but hanging up looks like a fault."""

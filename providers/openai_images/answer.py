@@ -34,10 +34,11 @@ from providers.errors import (
     Transport,
     TruncatedError,
 )
-from providers.openai_images.errors import Speaker, failure_in_answer
-from providers.openai_images.pictures import CutPictureError, NotAPictureError, decode_picture
+from providers.openai_images.errors import failure_in_answer
 from providers.openai_images.request import OpenAIImagesRequest
 from providers.openai_images.stream import LARGE, StreamEvent
+from providers.pictures import CutPictureError, NotAPictureError, decode_picture
+from providers.speaker import Speaker
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 Fingerprint: TypeAlias = tuple[int, int]

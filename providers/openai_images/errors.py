@@ -10,7 +10,7 @@ everything until an answer begins; from then on the provider has it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import httpx
@@ -30,7 +30,8 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.openai_images.retry_after import retry_after, seconds_in_body, seconds_in_text
+from providers.retry_after import retry_after, seconds_in_body, seconds_in_text
+from providers.speaker import Speaker
 
 _BY_WORD: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
@@ -112,21 +113,6 @@ class Said:
     categories: tuple[str, ...] = ()
     stage: str | None = None
     retry_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """Who said it: the host for messages, and the token that must never be part of one."""
-
-    host: str
-    secret: str | None = field(default=None, repr=False)
-
-    def clean(self, text: str, limit: int = 1000) -> str:
-        """`text` on one line, without the token, and cut to `limit` characters."""
-        if self.secret:
-            text = text.replace(self.secret, "[token]")
-        text = " ".join(text.split())
-        return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) -> ProviderError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from providers.contract import ProviderDefinition
 from providers.placewise.adapter import Placewise
 from providers.placewise.request import PlacewiseRequest
+from providers.placewise.rules import PlacewiseRules
 from providers.placewise.settings import PlacewiseSettings
 from providers.placewise.simulator import sandbox
 
@@ -25,7 +26,7 @@ DEFINITION: ProviderDefinition[PlacewiseRequest] = ProviderDefinition(
     "documents no way to fetch the picture; where a way is configured, the picture is fetched.",
     request=PlacewiseRequest,
     expected_images=lambda request: 1,
-    settings=PlacewiseSettings,
+    settings=(PlacewiseSettings, PlacewiseRules),
     connect=connect,
     simulator=sandbox,
     reports=True,

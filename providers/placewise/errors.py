@@ -30,8 +30,8 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.openai_images.retry_after import retry_after
 from providers.placewise.rules import PREFIX
+from providers.retry_after import retry_after
 
 _MOST_LEAVES = 50
 _DEEPEST = 12

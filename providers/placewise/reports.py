@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from providers.errors import BadResponseError, Transport, TruncatedError
 from providers.links import LinkFetcher
-from providers.openai_images.pictures import CutPictureError, NotAPictureError, decode_picture, is_cut
+from providers.pictures import CutPictureError, NotAPictureError, decode_picture, is_cut
 from providers.placewise.channel import ReportShape
 from providers.placewise.errors import FailedError, Speaker
 

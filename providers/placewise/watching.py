@@ -22,11 +22,11 @@ from providers.errors import (
     TimedOutError,
     Transport,
 )
-from providers.openai_images.retry_after import retry_after
 from providers.placewise.channel import PollChannel, PushChannel
 from providers.placewise.errors import Speaker, refusal
 from providers.placewise.reports import NoPictureYetError, PictureSource, Report, UnreadableReportError, read_report
 from providers.placewise.rules import PREFIX
+from providers.retry_after import retry_after
 
 PATIENT_LOOKS = 6
 """How many times a task may be looked for in vain, or be finished without its picture, before that is believed."""

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from PIL import Image
 from pydantic import BaseModel
-from pydantic_settings import BaseSettings
 
 from providers.contract import (
     Accepted,
@@ -104,7 +103,7 @@ async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, 
         description="",
         request=Asked,
         expected_images=lambda request: request.n,
-        settings=BaseSettings,
+        settings=(),
         connect=connect,
         simulator=simulate,  # type: ignore[arg-type]
     )

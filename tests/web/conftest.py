@@ -43,9 +43,12 @@ def pages() -> Path:
     return STATIC
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The machine's own Chromium, with an empty profile and every host but 127.0.0.1 unreachable."""
+    """The machine's own Chromium, with an empty profile and every host but 127.0.0.1 unreachable.
+
+    Not kept any longer: as long as it is there, playwright's event loop runs, and no other can in this thread.
+    """
     program = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if program is None:
         missing = f"NO BROWSER: none of {', '.join(_BROWSERS)} is installed, so the page at /graphql was not tested"

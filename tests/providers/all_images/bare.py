@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from providers.contract import Submission
 from tests.providers.all_images.account import REFERENCE, Outcome, account, path_of, run, wire
-from tests.providers.openai_images.upstream import Heard, Upstream, http, json_body, upstream
+from tests.providers.upstream import Heard, Upstream, http, json_body, upstream
 
 CREATE, LIST, READ = ("POST", "/image-generations"), ("GET", "/image-generations"), ("GET", "/image-generations/g")
 RETRY, PUT = ("POST", "/image-generations/retry/g"), ("PUT", "/image-generations/g")

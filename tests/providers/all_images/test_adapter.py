@@ -35,7 +35,7 @@ from tests.providers.all_images.account import (
     run,
 )
 from tests.providers.all_images.bare import CREATE, LIST, NOT_FOUND, READ, Vendor, generation, made, paths
-from tests.providers.openai_images.upstream import Heard, http, json_body, upstream
+from tests.providers.upstream import Heard, http, json_body, upstream
 
 pytestmark = pytest.mark.anyio
 

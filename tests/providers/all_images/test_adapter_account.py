@@ -26,7 +26,7 @@ from tests.providers.all_images.account import (
     request,
 )
 from tests.providers.all_images.bare import NOT_FOUND, PUT, READ, RETRY, Vendor, generation, made, paths
-from tests.providers.openai_images.upstream import Heard, http, json_body, upstream
+from tests.providers.upstream import Heard, http, json_body, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -26,9 +26,9 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.openai_images.errors import Speaker
+from providers.speaker import Speaker
 from tests.providers.all_images.account import KEY, account, path_of, request, run
-from tests.providers.openai_images.upstream import Answer, Heard, http, json_body, upstream
+from tests.providers.upstream import Answer, Heard, http, json_body, upstream
 
 pytestmark = pytest.mark.anyio
 

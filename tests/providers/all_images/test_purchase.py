@@ -20,7 +20,7 @@ from providers.errors import (
 )
 from tests.providers.all_images.account import Outcome, account, request, run
 from tests.providers.all_images.conftest import Vendor
-from tests.providers.openai_images.upstream import Heard, http, json_body, upstream
+from tests.providers.upstream import Heard, http, json_body, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,7 @@ from providers.all_images.hints import Hints
 from providers.contract import Accepted, Delivery, FinalImage, ProviderEvent, Submission
 from tests.providers.all_images.account import account, path_of, request, run
 from tests.providers.all_images.conftest import Vendor
-from tests.providers.openai_images.upstream import Heard, Upstream, http, json_body, upstream
+from tests.providers.upstream import Heard, Upstream, http, json_body, upstream
 from tests.serving import serving
 
 pytestmark = pytest.mark.anyio

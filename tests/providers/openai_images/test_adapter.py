@@ -28,7 +28,7 @@ from providers.errors import (
     Transport,
     TruncatedError,
 )
-from tests.providers.openai_images.upstream import (
+from tests.providers.upstream import (
     REFERENCE,
     TOKEN,
     Heard,

@@ -20,7 +20,7 @@ from providers.errors import (
     TruncatedError,
     UnavailableError,
 )
-from tests.providers.openai_images.upstream import (
+from tests.providers.upstream import (
     Heard,
     answered,
     b64,

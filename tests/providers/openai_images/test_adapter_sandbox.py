@@ -28,7 +28,7 @@ from providers.errors import (
 )
 from providers.openai_images.request import OpenAIImagesRequest
 from tests.providers.openai_images.conftest import Vendor
-from tests.providers.openai_images.upstream import Outcome, account, kinds, request
+from tests.providers.upstream import Outcome, account, kinds, request
 
 pytestmark = pytest.mark.anyio
 

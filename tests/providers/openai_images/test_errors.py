@@ -28,8 +28,9 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.openai_images.errors import Speaker, refusal
-from tests.providers.openai_images.upstream import (
+from providers.openai_images.errors import refusal
+from providers.speaker import Speaker
+from tests.providers.upstream import (
     TOKEN,
     Heard,
     account,

@@ -16,7 +16,7 @@ import pytest
 
 from providers.errors import ResultUnavailableError, Transport
 from providers.links import LinkFetcher, LinkLimits, is_public
-from tests.providers.openai_images.upstream import (
+from tests.providers.upstream import (
     TOKEN,
     Heard,
     account,

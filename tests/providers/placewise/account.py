@@ -19,7 +19,7 @@ from providers.errors import ProviderError
 from providers.placewise.adapter import Placewise
 from providers.placewise.request import PlacewiseRequest
 from providers.placewise.settings import PlacewiseSettings
-from tests.providers.openai_images.upstream import Answer, Heard, http, json_body, upstream
+from tests.providers.upstream import Answer, Heard, http, json_body, upstream
 from tests.serving import serving
 
 TOKEN = "client-secret-0123456789"

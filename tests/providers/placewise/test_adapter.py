@@ -25,7 +25,6 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from tests.providers.openai_images.upstream import Answer, Heard, http, json_body, kinds, upstream
 from tests.providers.placewise.account import (
     CREATED,
     PNG,
@@ -41,6 +40,7 @@ from tests.providers.placewise.account import (
     request,
     run,
 )
+from tests.providers.upstream import Answer, Heard, http, json_body, kinds, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -26,8 +26,8 @@ from providers.errors import (
     UnavailableError,
 )
 from providers.placewise.errors import Speaker, refusal
-from tests.providers.openai_images.upstream import Heard, http, json_body, upstream
 from tests.providers.placewise.account import CREATED, TOKEN, USER_TOKEN, account, answered, posts, run
+from tests.providers.upstream import Heard, http, json_body, upstream
 
 pytestmark = pytest.mark.anyio
 

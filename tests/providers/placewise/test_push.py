@@ -18,7 +18,6 @@ from providers.errors import (
     TruncatedError,
     UnavailableError,
 )
-from tests.providers.openai_images.upstream import Answer, Heard, http, kinds, upstream
 from tests.providers.placewise.account import (
     CREATED,
     PNG,
@@ -31,6 +30,7 @@ from tests.providers.placewise.account import (
     posts,
     run,
 )
+from tests.providers.upstream import Answer, Heard, http, kinds, upstream
 
 pytestmark = pytest.mark.anyio
 

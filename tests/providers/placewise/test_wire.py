@@ -13,7 +13,6 @@ from starlette.datastructures import Headers
 
 from providers.placewise.channel import ResultChannel
 from providers.placewise.simulator_validation import read_fields
-from tests.providers.openai_images.upstream import Heard, kinds, upstream
 from tests.providers.placewise.account import (
     CREATED,
     PUSH,
@@ -25,6 +24,7 @@ from tests.providers.placewise.account import (
     request,
     run,
 )
+from tests.providers.upstream import Heard, kinds, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ DEFINITION: ProviderDefinition[TinyRequest] = ProviderDefinition(
     description="Paints squares.",
     request=TinyRequest,
     expected_images=lambda _: 1,
-    settings=TinySettings,
+    settings=(TinySettings,),
     connect=Tiny,
     simulator=simulator,
 )
