@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -69,7 +70,7 @@ class QuietWebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def handle_task_exception(self, error: Exception) -> None:
         """Called with whatever ended an operation's task."""
-        if isinstance(error, WebSocketDisconnect):
+        if isinstance(error, WebSocketDisconnect | WebSocketDisconnected):
             log.debug("A client left while an event was being sent to it")
         else:
             log.error("A websocket operation failed", exc_info=error)
