@@ -19,6 +19,7 @@ Each adapter converts what httpx and the vendor say into this tree once, at its 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from providers.described import DescribedEnum
@@ -57,6 +58,14 @@ class Transport(DescribedEnum):
     ACCEPTED = "accepted", "The provider has it."
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterProblem:
+    """One parameter that the provider refused: where it is in the request, and why, in the provider's words."""
+
+    path: tuple[str, ...]
+    message: str
+
+
 class ProviderError(Exception):
     """A provider did not deliver. The text is for the person who started the task.
 
@@ -79,6 +88,7 @@ class ProviderError(Exception):
         vendor_message: str | None = None,
         request_id: str | None = None,
         parameter: str | None = None,
+        problems: tuple[ParameterProblem, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -90,6 +100,7 @@ class ProviderError(Exception):
         self.vendor_message = vendor_message
         self.request_id = request_id
         self.parameter = parameter
+        self.problems = problems
 
 
 class InvalidRequestError(ProviderError):

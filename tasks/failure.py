@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from providers.errors import FailureCode, ProviderError, Transport
+from providers.errors import FailureCode, ParameterProblem, ProviderError, Transport
 from tasks.records import now
 from tasks.status import TaskStatus
 
@@ -26,6 +26,7 @@ class Failure:
     vendor_code: str | None = None
     vendor_message: str | None = None
     request_id: str | None = None
+    problems: tuple[ParameterProblem, ...] = ()
 
 
 FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
@@ -44,6 +45,7 @@ def failure_of(error: ProviderError) -> Failure:
         vendor_code=error.vendor_code,
         vendor_message=error.vendor_message,
         request_id=error.request_id,
+        problems=error.problems,
     )
 
 

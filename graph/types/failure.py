@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from graph.enums import FailureCode, Transport
 from tasks import failure
+
+
+@strawberry.type(description="One parameter that the provider refused.")
+class ParameterProblem:
+    """A line of a refusal."""
+
+    path: list[str] = strawberry.field(
+        description="Where it is in the provider's input: field names and list indexes, as the client writes them."
+    )
+    message: str = strawberry.field(description="Why, in the provider's words.")
 
 
 @strawberry.type(description="Why a task failed.")
@@ -22,6 +33,9 @@ class Failure:
     vendor_code: str | None = strawberry.field(description="The provider's own error code.")
     vendor_message: str | None = strawberry.field(description="The provider's own words.")
     request_id: str | None = strawberry.field(description="What the provider's support asks for.")
+    problems: list[ParameterProblem] = strawberry.field(
+        description="Every parameter the provider refused, where it names them one by one."
+    )
 
 
 def failure_of(found: failure.Failure) -> Failure:
@@ -37,4 +51,8 @@ def failure_of(found: failure.Failure) -> Failure:
         vendor_code=found.vendor_code,
         vendor_message=found.vendor_message,
         request_id=found.request_id,
+        problems=[
+            ParameterProblem(path=[to_camel_case(name) for name in one.path], message=one.message)
+            for one in found.problems
+        ],
     )

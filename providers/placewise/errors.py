@@ -22,6 +22,7 @@ from providers.errors import (
     BadResponseError,
     InvalidRequestError,
     OutcomeUnknownError,
+    ParameterProblem,
     ProviderError,
     RateLimitedError,
     RefusedError,
@@ -149,8 +150,13 @@ def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) 
         vendor_code=speaker.clean(leaves[0].symbol) if leaves and leaves[0].symbol else None,
         vendor_message=speaker.clean(message) if message else None,
         request_id=headers.get("x-request-id"),
+        problems=tuple(_problem(leaf, speaker) for leaf in leaves),
         parameter=next((speaker.clean(leaf.path[0], limit=100) for leaf in leaves if leaf.path), None),
     )
+
+
+def _problem(leaf: Leaf, speaker: Speaker) -> ParameterProblem:
+    return ParameterProblem(tuple(speaker.clean(part, limit=100) for part in leaf.path), speaker.clean(leaf.text))
 
 
 def not_answered(exc: Exception, speaker: Speaker, *, sent: bool) -> ProviderError:

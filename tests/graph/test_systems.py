@@ -64,6 +64,17 @@ async def test_a_value_without_effect_is_a_notice_and_no_failure(server: LiveSer
     assert events[-1]["__typename"] == "TaskSucceeded"
 
 
+async def test_what_the_vendor_refuses_is_listed_parameter_by_parameter(server: LiveServer) -> None:
+    task_id = await start(server, placewise("A mall [[sandbox: status=422 code=inclusion]]"))
+    await watch(server, task_id)
+    query = "query($id: ID!) { task(id: $id) { failure { code billed problems { path message } } } }"
+    failure = (await execute(server, query, {"id": task_id}))["data"]["task"]["failure"]
+
+    assert (failure["code"], failure["billed"]) == ("INVALID_REQUEST", False)
+    assert failure["problems"]
+    assert all(problem["path"] and problem["message"] for problem in failure["problems"])
+
+
 async def test_without_a_way_to_the_result_a_task_is_handed_off_with_the_vendors_id(tmp_path: Path) -> None:
     with serve(tmp_path, DARKROOM_PLACEWISE_RESULTS="none") as server:
         task_id = await start(server, placewise())
