@@ -268,6 +268,10 @@ class ProviderDefinition(Generic[R]):
     """Its parameters; the one place they are defined."""
     expected_images: Callable[[R], int]
     """How many pictures a request asks for."""
+    with_images: Callable[[R, int], R]
+    """The same request asking for that many pictures, from 1 to `expected_images(request)`: a task that is tried again
+    pays only for those that are missing. Where a request always makes the same number, it comes back unchanged, and
+    pictures that are here already are made and billed again."""
     settings: tuple[type[BaseSettings], ...]
     """Its settings, as `darkroom settings` and the README list them."""
     connect: Callable[[str], Provider[R]]

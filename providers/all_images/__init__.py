@@ -34,6 +34,13 @@ def wire_name(field: str) -> str:
     return "(not sent)" if field == "purchase" else first + "".join(map(str.title, rest))
 
 
+def with_images(request: AllImagesRequest, count: int) -> AllImagesRequest:
+    """The request unchanged: every generation makes four pictures, and no parameter asks for fewer (contract all-images
+    §2.1). Who asks again for one that is missing gets, and pays for, four.
+    """
+    return request
+
+
 DEFINITION: ProviderDefinition[AllImagesRequest] = ProviderDefinition(
     name="all_images",
     title="All-Images.ai",
@@ -41,6 +48,7 @@ DEFINITION: ProviderDefinition[AllImagesRequest] = ProviderDefinition(
     "pictures are previews until they are bought.",
     request=AllImagesRequest,
     expected_images=lambda request: EXPECTED,
+    with_images=with_images,
     settings=(AllImagesSettings,),
     connect=connect,
     simulator=simulator,

@@ -18,6 +18,11 @@ def connect(sandbox_url: str) -> OpenAIImages:
     return OpenAIImages(settings, base_url=settings.base_url or sandbox_url, sandbox=settings.base_url is None)
 
 
+def with_images(request: OpenAIImagesRequest, count: int) -> OpenAIImagesRequest:
+    """The same request for `count` pictures. Raises pydantic's ValidationError for a number that cannot be made."""
+    return OpenAIImagesRequest.model_validate({**request.model_dump(exclude_unset=True), "n": count})
+
+
 DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
     name="openai_images",
     title="OpenAI Images",
@@ -25,6 +30,7 @@ DEFINITION: ProviderDefinition[OpenAIImagesRequest] = ProviderDefinition(
     "providers behind it.",
     request=OpenAIImagesRequest,
     expected_images=lambda request: request.n or 1,
+    with_images=with_images,
     settings=(OpenAIImagesSettings,),
     connect=connect,
     simulator=simulator,

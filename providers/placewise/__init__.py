@@ -19,6 +19,11 @@ def connect(sandbox_url: str) -> Placewise:
     return Placewise(settings, base_url=settings.base_url or sandbox_url, sandbox=settings.base_url is None)
 
 
+def with_images(request: PlacewiseRequest, count: int) -> PlacewiseRequest:
+    """The request unchanged: it makes one picture, and no parameter says how many."""
+    return request
+
+
 DEFINITION: ProviderDefinition[PlacewiseRequest] = ProviderDefinition(
     name="placewise",
     title="Placewise",
@@ -26,6 +31,7 @@ DEFINITION: ProviderDefinition[PlacewiseRequest] = ProviderDefinition(
     "documents no way to fetch the picture; where a way is configured, the picture is fetched.",
     request=PlacewiseRequest,
     expected_images=lambda request: 1,
+    with_images=with_images,
     settings=(PlacewiseSettings, PlacewiseRules),
     connect=connect,
     simulator=sandbox,

@@ -33,6 +33,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+SEVERAL: dict[str, dict[str, Any]] = {"openai_images": {"n": 4}}
+"""How several pictures are asked for, of those providers where that can be chosen."""
+
+
 @dataclass(frozen=True)
 class Account:
     """One provider, connected to its simulator."""
@@ -174,6 +178,21 @@ async def test_fields_nobody_documented_are_ignored_and_missing_ones_survived(ac
     for script in ("extra_fields", "omit_fields"):
         request = account.request(script)
         assert len(finals(await run(account, request, uuid4().hex))) == account.definition.expected_images(request)
+
+
+@pytest.mark.parametrize("definition", PROVIDERS, ids=lambda definition: definition.name)
+def test_the_same_request_for_fewer_pictures_is_a_valid_one(definition: AnyDefinition) -> None:
+    several = SEVERAL.get(definition.name, {})
+    asked = {"prompt": "A quiet lake", **SAMPLES[definition.name], **several}
+    request = definition.request.model_validate(asked)
+    before = request.model_dump()
+
+    for count in range(1, definition.expected_images(request) + 1):
+        fewer = definition.with_images(request, count)
+        assert definition.request.model_validate(fewer.model_dump()) == fewer
+        assert definition.expected_images(fewer) == (count if several else definition.expected_images(request))
+        assert {**fewer.model_dump(), **several} == before, "nothing else changes"
+    assert request.model_dump() == before
 
 
 async def test_asking_never_pays(account: Account) -> None:

@@ -103,6 +103,7 @@ async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, 
         description="",
         request=Asked,
         expected_images=lambda request: request.n,
+        with_images=lambda request, count: Asked(n=count),
         settings=(),
         connect=connect,
         simulator=simulate,  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from providers.openai_images import DEFINITION
 from providers.openai_images.families import family_of, known_models
 from providers.openai_images.request import OpenAIImagesRequest
 from providers.parameters import ParameterType, parameters_of
@@ -266,3 +267,12 @@ def test_the_catalogue_is_read_off_the_model() -> None:
     assert all(option.description for option in by_name["background"].options)
     assert "gpt-image-2" in by_name["model"].suggestions
     assert by_name["prompt"].min_length == 1
+
+
+def test_a_number_of_pictures_that_cannot_be_made_is_no_request() -> None:
+    one = OpenAIImagesRequest(prompt="a", model="gpt-image-2")
+
+    assert DEFINITION.with_images(one, 1).body()["n"] == 1
+    for count in (0, 11):
+        with pytest.raises(ValidationError):
+            DEFINITION.with_images(one, count)

@@ -14,6 +14,7 @@ DEFINITION: ProviderDefinition[TinyRequest] = ProviderDefinition(
     description="Paints squares.",
     request=TinyRequest,
     expected_images=lambda _: 1,
+    with_images=lambda request, _: request,
     settings=(TinySettings,),
     connect=Tiny,
     simulator=simulator,
