@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.network import refuse_other_machines
+from tests.postgres import PostgresServer, postgres
 from tests.server import LiveServer, running
 
 # Nothing but this machine can be reached from here on: not by this process, and not by a Darkroom it starts.
@@ -40,3 +41,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A whole Darkroom with its sandbox, on a real socket, in a thread of its own; shared by all tests."""
     with running(tmp_path_factory.mktemp("darkroom")) as live:
         yield live
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that all tests of this process share; who stops it needs `tests.postgres.postgres` instead."""
+    with postgres() as shared:
+        yield shared
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of this test's own."""
+    with postgres_server.database() as url:
+        yield url
