@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
 
 from providers.described import DescribedEnum
+from providers.limits import Limits
 from providers.sandbox.ledger import Ledger
 
 R = TypeVar("R", bound=BaseModel)
@@ -191,6 +192,11 @@ class Provider(Protocol[R_contra]):
     @property
     def capabilities(self) -> Capabilities:
         """What this account can do; settings may add to what the provider documents."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """How much this account may be asked for at a time. Adapters keep no count: whoever starts them does."""
         ...
 
     def run(

@@ -46,6 +46,16 @@ class FailureCode(DescribedEnum):
         "The request may have been carried out and billed, and the provider offers no way to find out. "
         "It is never sent again on its own: look at the provider's own usage page before you start a new task.",
     )
+    QUEUE_TIMED_OUT = "queue_timed_out", "It waited in the queue for too long. Nothing was sent or billed."
+    GENERATION_TIMED_OUT = (
+        "generation_timed_out",
+        "The provider had it for longer than this server waits. It may still be billed.",
+    )
+    TOTAL_TIMED_OUT = "total_timed_out", "It did not end within the time that this server gives a task in all."
+    CRASHED_REPEATEDLY = (
+        "crashed_repeatedly",
+        "This server stopped several times in a row while it worked on this task, and gave it up.",
+    )
     STORAGE_FAILED = "storage_failed", "The picture arrived, but could not be written to this server's store."
     INTERNAL = "internal", "A fault of this server. Its log has the details."
 

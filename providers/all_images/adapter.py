@@ -82,6 +82,7 @@ class AllImages:
 
     def __init__(self, settings: AllImagesSettings, *, base_url: str, sandbox: bool) -> None:
         self.sandbox = sandbox
+        self.limits = settings.limits
         self._settings = settings
         self._api = Api(settings, base_url, sandbox=sandbox)
         self._links = LinkFetcher(

@@ -11,7 +11,9 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from providers.limits import LimitSettings
 
 PREFIX = "DARKROOM_ALL_IMAGES_"
 DOCUMENTED_URL = "https://api.all-images.ai/v1"
@@ -25,7 +27,7 @@ def _header_safe(key: SecretStr) -> SecretStr:
     return key
 
 
-class AllImagesSettings(BaseSettings):
+class AllImagesSettings(LimitSettings):
     """Where pictures come from, and with which patience. Without a key and an address the built-in sandbox answers."""
 
     model_config = SettingsConfigDict(

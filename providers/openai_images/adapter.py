@@ -69,6 +69,7 @@ class OpenAIImages:
 
     def __init__(self, settings: OpenAIImagesSettings, *, base_url: str, sandbox: bool) -> None:
         self.sandbox = sandbox
+        self.limits = settings.limits
         self._settings = settings
         base = httpx.URL(base_url)
         self._url = base.copy_with(path=f"{base.path.rstrip('/')}/images/generations")

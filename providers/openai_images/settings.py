@@ -10,7 +10,9 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, SecretStr, StringConstraints, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from providers.limits import LimitSettings
 
 PREFIX = "DARKROOM_OPENAI_IMAGES_"
 _MIB = 1024 * 1024
@@ -26,7 +28,7 @@ def _header_safe(token: SecretStr) -> SecretStr:
 MetadataValue = Annotated[str, StringConstraints(max_length=128)]
 
 
-class OpenAIImagesSettings(BaseSettings):
+class OpenAIImagesSettings(LimitSettings):
     """Where pictures come from, and with which limits. Without a base URL the built-in sandbox answers."""
 
     model_config = SettingsConfigDict(

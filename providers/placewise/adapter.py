@@ -60,6 +60,7 @@ class Placewise:
 
     def __init__(self, settings: PlacewiseSettings, *, base_url: str, sandbox: bool) -> None:
         self.sandbox = sandbox
+        self.limits = settings.limits
         self._settings = settings
         self._channel = settings.channel()
         self._base = httpx.URL(base_url.rstrip("/"))

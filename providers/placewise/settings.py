@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from pydantic_settings import NoDecode
 
 from providers.described import DescribedEnum
+from providers.limits import LimitSettings
 from providers.placewise.channel import (
     Channel,
     NoChannel,
@@ -86,7 +87,7 @@ Pointer = Annotated[str, AfterValidator(check_pointer)]
 Values = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
-class PlacewiseSettings(PlacewiseRules):
+class PlacewiseSettings(LimitSettings, PlacewiseRules):
     """Where pictures come from, how the result is obtained, and with which limits."""
 
     base_url: str | None = None

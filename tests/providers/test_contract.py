@@ -15,10 +15,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from providers.contract import Accepted, FinalImage, Provider, ProviderEvent, Submission
 from providers.errors import OutcomeUnknownError, ProviderError, RateLimitedError, Transport
+from providers.limits import Limits
 from providers.registry import PROVIDERS, AnyDefinition
 from providers.sandbox.ledger import Ledger
 from tasks.imaging import measure
@@ -193,6 +194,23 @@ def test_the_same_request_for_fewer_pictures_is_a_valid_one(definition: AnyDefin
         assert definition.expected_images(fewer) == (count if several else definition.expected_images(request))
         assert {**fewer.model_dump(), **several} == before, "nothing else changes"
     assert request.model_dump() == before
+
+
+@pytest.mark.parametrize("definition", PROVIDERS, ids=lambda definition: definition.name)
+async def test_every_account_can_be_given_limits(definition: AnyDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def limits() -> Limits:
+        provider = definition.connect("http://127.0.0.1:1")
+        await provider.aclose()
+        return provider.limits
+
+    assert await limits() == Limits(concurrency=None, per_minute=None), "nobody is held back unless somebody says so"
+    prefix = f"DARKROOM_{definition.name.upper()}_"
+    monkeypatch.setenv(f"{prefix}CONCURRENCY", "3")
+    monkeypatch.setenv(f"{prefix}PER_MINUTE", "40")
+    assert await limits() == Limits(concurrency=3, per_minute=40)
+    monkeypatch.setenv(f"{prefix}CONCURRENCY", "0")
+    with pytest.raises(ValidationError):
+        await limits()
 
 
 async def test_asking_never_pays(account: Account) -> None:

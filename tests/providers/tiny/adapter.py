@@ -19,6 +19,7 @@ from providers.contract import (
 from providers.errors import OutcomeUnknownError, Transport, UnavailableError
 from providers.http import async_client
 from tests.providers.tiny.request import TinyRequest
+from tests.providers.tiny.settings import TinySettings
 
 
 class Tiny:
@@ -37,6 +38,7 @@ class Tiny:
     )
 
     def __init__(self, base_url: str) -> None:
+        self.limits = TinySettings().limits
         self._url = f"{base_url}/paint"
         self._client = async_client(connect_seconds=5, read_seconds=60)
 
