@@ -30,10 +30,15 @@ class ProgressOrigin(DescribedEnum):
 
 
 class CancelOutcome(DescribedEnum):
-    """What asking a provider to stop really achieved."""
+    """What canceling a generation really achieved."""
 
+    NEVER_SENT = "never_sent", "Nothing had been sent to the provider, so nothing is billed."
     STOPPED = "stopped", "The provider confirmed that it stopped; what it bills is up to its terms."
-    ABANDONED = "abandoned", "Nobody listens any more, but the provider goes on and probably bills it."
+    ABANDONED = (
+        "abandoned",
+        "The provider offers no way to stop it: it goes on, and probably bills it. A picture that still arrives is "
+        "kept.",
+    )
     TOO_LATE = "too_late", "It had finished before the request to stop arrived."
 
 
@@ -221,7 +226,12 @@ class Provider(Protocol[R_contra]):
         ...
 
     async def cancel(self, submission: Submission) -> CancelOutcome:
-        """Ask the provider to stop, and say what that really achieved."""
+        """Ask the provider to stop, and say what that really achieved.
+
+        `run` goes on, if it is running: it ends by itself where the provider stopped, and delivers where it did not.
+        Answers within seconds and never raises a `ProviderError`: a provider that cannot be asked has not stopped.
+        Never NEVER_SENT, since there is a submission.
+        """
         ...
 
     async def health(self) -> Health | None:

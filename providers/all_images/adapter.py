@@ -61,6 +61,8 @@ T = TypeVar("T")
 _PAGES = 5
 """How many pages of the vendor's list are searched, should it ignore the filter by tag."""
 _HEALTH_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+"""How long somebody who cancels waits to hear whether it was too late."""
 _STYLIZE_IN_PROSE = 100
 
 
@@ -152,14 +154,15 @@ class AllImages:
             ) from exc
 
     async def cancel(self, submission: Submission) -> CancelOutcome:
-        """The vendor documents no way to stop. Nothing is deleted there: that would stop no bill, and would lose the
-        pictures it is for.
+        """The vendor documents no way to stop, so this only looks whether it is over. Nothing is deleted there: that
+        would stop no bill, and would lose the pictures it is for.
         """
         if submission.id is None:
             return CancelOutcome.ABANDONED
         try:
-            generation = await self._api.read(submission.id, seconds=0)
-        except ProviderError:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                generation = await self._api.read(submission.id, seconds=0)
+        except (ProviderError, TimeoutError):
             return CancelOutcome.ABANDONED
         over = generation is not None and generation.status in (Status.DONE, Status.ERROR)
         return CancelOutcome.TOO_LATE if over else CancelOutcome.ABANDONED

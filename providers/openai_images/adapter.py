@@ -126,7 +126,7 @@ class OpenAIImages:
         return None
 
     async def cancel(self, submission: Submission) -> CancelOutcome:
-        """Nobody listens any more once `run` is closed; whether the vendor stops and bills is not documented."""
+        """The API has no way to stop, and whether it stops by itself once nobody listens is not documented."""
         return CancelOutcome.ABANDONED
 
     async def health(self) -> Health | None:

@@ -109,7 +109,7 @@ class Placewise:
         return None
 
     async def cancel(self, submission: Submission) -> CancelOutcome:
-        """Nobody listens any more once `run` is closed; the API has no way to stop a task."""
+        """The API has no way to stop a task, and none to see that it is over."""
         return CancelOutcome.ABANDONED
 
     async def health(self) -> Health | None:

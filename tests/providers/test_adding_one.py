@@ -52,6 +52,6 @@ async def test_a_provider_is_served_without_a_change_outside_its_folder(tmp_path
         "request": {"colour": "BLUE", "side": 8},
     }
     tiny = next(one for one in catalogue["data"]["providers"] if one["name"] == "tiny")
-    assert [parameter["name"] for parameter in tiny["parameters"]] == ["prompt", "colour", "side"]
+    assert [parameter["name"] for parameter in tiny["parameters"]] == ["prompt", "colour", "side", "seconds"]
     problems = refused["data"]["startGeneration"]["problems"]
     assert [problem["path"][-1] for problem in problems] == ["prompt", "side"]

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from providers.contract import Accepted, FinalImage, Provider, ProviderEvent, Submission
+from providers.contract import Accepted, CancelOutcome, FinalImage, Provider, ProviderEvent, Submission
 from providers.errors import OutcomeUnknownError, ProviderError, RateLimitedError, Transport
 from providers.limits import Limits
 from providers.registry import PROVIDERS, AnyDefinition
@@ -211,6 +211,20 @@ async def test_every_account_can_be_given_limits(definition: AnyDefinition, monk
     monkeypatch.setenv(f"{prefix}CONCURRENCY", "0")
     with pytest.raises(ValidationError):
         await limits()
+
+
+async def test_what_cannot_be_stopped_is_not_called_stopped_and_still_delivers(account: Account) -> None:
+    request, reference = account.request(), uuid4().hex
+    async with aclosing(account.provider.run(request, reference=reference)) as events:
+        accepted = await anext(events)
+        assert isinstance(accepted, Accepted)
+        outcome = await account.provider.cancel(accepted.submission)
+        rest = [event async for event in events]
+
+    assert not account.provider.capabilities.cancellable
+    assert outcome in (CancelOutcome.ABANDONED, CancelOutcome.TOO_LATE)
+    assert len(finals(rest)) == account.definition.expected_images(request)
+    assert await account.charges(reference) == 1
 
 
 async def test_asking_never_pays(account: Account) -> None:

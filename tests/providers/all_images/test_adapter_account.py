@@ -52,6 +52,18 @@ async def test_nothing_is_stopped_and_nothing_deleted(
     assert {method for method, _ in paths(server)} == {"GET"}
 
 
+async def test_who_cancels_does_not_wait_for_a_vendor_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.all_images.adapter._CANCEL_SECONDS", 0.05)
+
+    async def answer(_heard: Heard, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with upstream(answer) as server, asyncio.timeout(5):
+        provider = account(server.url)
+        assert await provider.cancel(Submission("g")) is CancelOutcome.ABANDONED
+        await provider.aclose()
+
+
 async def test_a_retry_puts_the_new_request_and_tries_again_once() -> None:
     async with upstream(Vendor(generation(4), retry=http(b""))) as server:
         provider = account(server.url)

@@ -1,4 +1,4 @@
-"""Speaks Tiny's API: one POST, and the picture is the answer."""
+"""Speaks Tiny's API: one POST, and the picture is the answer; a DELETE stops it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from providers.contract import (
     ProviderEvent,
     Submission,
 )
-from providers.errors import OutcomeUnknownError, Transport, UnavailableError
+from providers.errors import OutcomeUnknownError, Transport, TruncatedError, UnavailableError
 from providers.http import async_client
 from tests.providers.tiny.request import TinyRequest
 from tests.providers.tiny.settings import TinySettings
@@ -31,7 +31,7 @@ class Tiny:
         max_partial_images=0,
         resumable=False,
         findable=False,
-        cancellable=False,
+        cancellable=True,
         delivers_images=True,
         reports_usage=False,
         reports_cost=False,
@@ -53,22 +53,31 @@ class Tiny:
         if resume is not None:
             raise OutcomeUnknownError("Tiny forgets at once.", transport=Transport.ACCEPTED)
         body = {**request.model_dump(mode="json"), "reference": reference}
+        transport = Transport.PERHAPS_SENT
         try:
-            response = await self._client.post(self._url, json=body)
+            async with self._client.stream("POST", self._url, json=body) as response:
+                if response.status_code != 200:
+                    raise UnavailableError("Tiny is not well.", transport=Transport.ACCEPTED, billed=False)
+                transport = Transport.ACCEPTED
+                yield Accepted(Submission(id=response.headers["X-Painting"]))
+                picture = await response.aread()
         except httpx.ConnectError as exc:
             raise UnavailableError("Tiny is not there.", transport=Transport.NOT_SENT, billed=False) from exc
         except httpx.HTTPError as exc:
-            raise OutcomeUnknownError("Tiny did not answer.", transport=Transport.PERHAPS_SENT) from exc
-        if response.status_code != 200:
-            raise UnavailableError("Tiny is not well.", transport=Transport.ACCEPTED, billed=False)
-        yield Accepted(Submission())
-        yield FinalImage(0, response.content)
+            raise OutcomeUnknownError("Tiny did not answer.", transport=transport) from exc
+        if not picture:
+            raise TruncatedError("Tiny was stopped before it was done.", transport=Transport.ACCEPTED)
+        yield FinalImage(0, picture)
 
     async def find(self, reference: str) -> Submission | None:
         return None
 
     async def cancel(self, submission: Submission) -> CancelOutcome:
-        return CancelOutcome.TOO_LATE
+        try:
+            response = await self._client.delete(f"{self._url}/{submission.id}")
+        except httpx.HTTPError:
+            return CancelOutcome.ABANDONED
+        return CancelOutcome.STOPPED if response.is_success else CancelOutcome.TOO_LATE
 
     async def health(self) -> Health | None:
         return None

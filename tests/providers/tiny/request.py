@@ -25,3 +25,5 @@ class TinyRequest(BaseModel):
     """What to paint it with."""
     side: int = Field(default=32, ge=1, le=64)
     """Pixels of each side."""
+    seconds: float = Field(default=0, ge=0, le=50)
+    """How long it takes to dry. Until then Tiny can be stopped."""
