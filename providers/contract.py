@@ -211,18 +211,24 @@ class Provider(Protocol[R_contra]):
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Without `resume` it posts, once: that pays. Its first event is `Accepted`; then whatever comes.
 
         It ends normally only when every picture it will deliver has been yielded as `FinalImage`, and raises
         a `ProviderError` otherwise. With `resume` it only goes on watching and never posts. `reference` is
         the task's own id, passed on where the provider has room for one. `callback` is where the provider can report,
-        for those that report; None when this server cannot be reached from outside. Close it with `aclosing`.
+        for those that report; None when this server cannot be reached from outside. `known` holds the pictures of this
+        task that are here already, `provider_image_id` to index, so that `resume` delivers only the others and gives
+        them numbers of their own. Close it with `aclosing`.
         """
         ...
 
     async def find(self, reference: str) -> Submission | None:
-        """Did the POST with this reference arrive? Asked after a crash inside it; None means nobody can tell."""
+        """Did the POST with this reference arrive? Asked after a crash inside it; None means nobody can tell.
+
+        Raises OutcomeUnknownError where the provider could tell and cannot be asked now: ask again later.
+        """
         ...
 
     async def cancel(self, submission: Submission) -> CancelOutcome:

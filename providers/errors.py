@@ -81,6 +81,8 @@ class ProviderError(Exception):
 
     `billed` is None where nobody can know; `retry_after` is in seconds, as the provider gave it;
     `vendor_code`, `vendor_message` and `request_id` are the provider's own words, kept for support.
+    `counts_against_account` is False where errors of this kind mostly mean that nothing works at this account, and
+    this one concerns a single request, or a setting of this server.
     """
 
     code: ClassVar[FailureCode] = FailureCode.INTERNAL
@@ -99,6 +101,7 @@ class ProviderError(Exception):
         request_id: str | None = None,
         parameter: str | None = None,
         problems: tuple[ParameterProblem, ...] = (),
+        counts_against_account: bool = True,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -111,6 +114,16 @@ class ProviderError(Exception):
         self.request_id = request_id
         self.parameter = parameter
         self.problems = problems
+        self.counts_against_account = counts_against_account
+
+    @property
+    def safe_to_send_again(self) -> bool:
+        """Whether the same request may be sent once more without asking anybody, because it cannot be charged twice.
+
+        Either nothing left this server, or the provider answered that it made nothing, as it does with a 429. Whatever
+        else is `retryable` may have been billed already, so trying it again is for a person to decide.
+        """
+        return self.retryable and (self.transport is Transport.NOT_SENT or self.billed is False)
 
 
 class InvalidRequestError(ProviderError):

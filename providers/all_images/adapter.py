@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -101,6 +101,7 @@ class AllImages:
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Creates the generation once, unless there is one to `resume`, and watches it until its pictures are here."""
         callback = callback if self._settings.webhooks else None
@@ -124,7 +125,9 @@ class AllImages:
                 submission.id,
                 request,
                 api=self._api,
-                pictures=Pictures(self._api, self._links, download_seconds=self._settings.download_seconds),
+                pictures=Pictures(
+                    self._api, self._links, download_seconds=self._settings.download_seconds, known=known or {}
+                ),
                 settings=self._settings,
                 retried=submission.state.get("retried") is True,
             )

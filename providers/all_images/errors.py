@@ -14,6 +14,7 @@ import httpx
 import orjson
 from pydantic import JsonValue
 
+from providers.all_images.answer import JsonObject
 from providers.all_images.request import PARAMS
 from providers.all_images.settings import PREFIX
 from providers.errors import (
@@ -28,7 +29,7 @@ from providers.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from providers.retry_after import retry_after
+from providers.retry_after import retry_after, seconds_in_body
 from providers.speaker import Speaker
 
 _BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
@@ -62,7 +63,8 @@ def refusal(
     status: int, headers: httpx.Headers, body: bytes, speaker: Speaker, *, no_credits_status: int = 402
 ) -> ProviderError:
     """The error for an answer that is no success."""
-    said, word = _said(body, speaker)
+    answer = _object(body)
+    said, word = _said(answer, speaker)
     kind = QuotaExhaustedError if status == no_credits_status else _BY_STATUS.get(status)
     if kind is None:
         kind = UnavailableError if status >= 500 else BadResponseError if status < 400 else InvalidRequestError
@@ -72,11 +74,13 @@ def refusal(
         f"{lead}{f': {said}' if said else ''} (HTTP {status})",
         transport=Transport.ACCEPTED if answered else Transport.PERHAPS_SENT,
         billed=False if answered else None,
-        retry_after=retry_after(headers, None),
+        retry_after=retry_after(headers, seconds_in_body(answer)),
         status=status,
         vendor_code=word,
         vendor_message=said,
         parameter=_parameter(said) if kind is InvalidRequestError else None,
+        # 403 is not documented: it may be about this request alone.
+        counts_against_account=status != 403,
     )
 
 
@@ -109,15 +113,18 @@ def is_passing(exc: BaseException) -> bool:
     return lost or exc.status in _PASSING
 
 
-def _said(body: bytes, speaker: Speaker) -> tuple[str | None, str | None]:
-    """The vendor's message and its word for the error, from `{statusCode, error, message}` in all its shapes."""
+def _object(body: bytes) -> JsonObject:
+    """The body as a JSON object; an empty one for anything else."""
     try:
         value: JsonValue = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None, None
-    if not isinstance(value, dict):
-        return None, None
-    message, word = value.get("message"), value.get("error")
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _said(answer: JsonObject, speaker: Speaker) -> tuple[str | None, str | None]:
+    """The vendor's message and its word for the error, from `{statusCode, error, message}` in all its shapes."""
+    message, word = answer.get("message"), answer.get("error")
     lines = message if isinstance(message, list) else [message]
     text = "; ".join(line for line in lines if isinstance(line, str) and line)
     named = speaker.clean(word) if isinstance(word, str) and word else None

@@ -6,6 +6,9 @@ nothing which was made is lost; it can be bought later.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import count
+
 from providers.all_images.answer import Generation, Picture
 from providers.all_images.api import Api
 from providers.all_images.request import AllImagesRequest
@@ -15,31 +18,36 @@ from providers.links import LinkFetcher
 
 
 class Pictures:
-    """The pictures of one generation, numbered in the order in which the vendor lists them."""
+    """The pictures of one generation, numbered in the order in which they are first listed.
 
-    def __init__(self, api: Api, links: LinkFetcher, *, download_seconds: float) -> None:
+    `known` are those an earlier run delivered, by their ids, with their numbers: they keep them, however the vendor
+    lists them now, and are neither fetched nor bought again.
+    """
+
+    def __init__(self, api: Api, links: LinkFetcher, *, download_seconds: float, known: Mapping[str, int]) -> None:
         self._api = api
         self._links = links
         self._download_seconds = download_seconds
-        self._numbers: dict[str, int] = {}
-        self._here: set[str] = set()
+        self._numbers: dict[str, int] = dict(known)
+        self._here: set[str] = set(known)
+        self._listed = False
         self._failures: dict[str, ProviderError] = {}
         self._most = 0
 
     @property
-    def known(self) -> bool:
+    def listed(self) -> bool:
         """Whether any picture has been listed."""
-        return bool(self._numbers)
+        return self._listed
 
     @property
     def missing(self) -> bool:
         """Whether a picture is known that could not be fetched so far."""
         return len(self._here) < len(self._numbers)
 
-    def more(self, count: int) -> bool:
-        """Whether `count` pictures are more than there ever were."""
-        grown = count > self._most
-        self._most = max(self._most, count)
+    def more(self, there: int) -> bool:
+        """Whether that many pictures are more than there ever were."""
+        grown = there > self._most
+        self._most = max(self._most, there)
         return grown
 
     def new(self, generation: Generation) -> list[Picture]:
@@ -47,9 +55,15 @@ class Pictures:
         found: dict[str, Picture] = {}
         for picture in generation.pictures:
             if picture.key is not None:
-                self._numbers.setdefault(picture.key, len(self._numbers))
+                self._listed = True
+                self._give_number(picture.key)
                 found.setdefault(picture.key, picture)
         return [picture for key, picture in found.items() if key not in self._here]
+
+    def _give_number(self, key: str) -> None:
+        if key not in self._numbers:
+            taken = set(self._numbers.values())
+            self._numbers[key] = next(number for number in count() if number not in taken)
 
     async def event(
         self, picture: Picture, request: AllImagesRequest, generation: Generation

@@ -126,7 +126,7 @@ class Watch:
         if generation.status != Status.DONE:
             self._doubts = 0
             return False
-        if not self._pictures.known:
+        if not self._pictures.listed:
             return self._believe(self._empty())
         return not self._pictures.missing or self._doubted()
 

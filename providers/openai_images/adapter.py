@@ -8,7 +8,7 @@ The request is sent exactly once. No redirect is followed with it and no proxy i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
@@ -92,9 +92,10 @@ class OpenAIImages:
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Posts once and reads the answer to its end; `resume` is not possible here and raises OutcomeUnknownError,
-        and nobody reports to a `callback`.
+        nobody reports to a `callback`, and no picture has an id to be `known` by.
         """
         if resume is not None:
             raise OutcomeUnknownError(

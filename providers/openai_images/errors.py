@@ -2,9 +2,9 @@
 
 Sources: contract openai-images §4.1 (both body shapes, and errors in mid-stream), §4.2 (statuses and codes).
 
-What is billed: a refusal (3xx, 4xx) is not; a failure on their side (5xx), the gateway's 408, and a picture
-refused after it was made may be. What was sent: nothing before the request's first byte was written, perhaps
-everything until an answer begins; from then on the provider has it.
+What is billed: a refusal (3xx, 4xx) is not; a failure on their side (5xx), the gateway's 408 and 424, a generation
+that failed while it was made, and a picture refused after it was made may be. What was sent: nothing before the
+request's first byte was written, perhaps everything until an answer begins; from then on the provider has it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
     }
 )
 
+_PASSED_ON = frozenset({408, 424})
+"""A gateway's own words for a provider behind it that was late or failed: the request had been passed on."""
+
+_IN_THE_MAKING = frozenset({"image_generation_server_error", "image_generation_failed", "server_error"})
+"""Codes and types of a generation that had begun, whatever the status is."""
+
 _LEAD: Mapping[type[ProviderError], str] = MappingProxyType(
     {
         InvalidRequestError: "{host} refused the request",
@@ -123,17 +129,20 @@ def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) 
         message = _redirect(status, headers, speaker)
     else:
         message = _message(kind, said, speaker, f"HTTP {status}")
-    answered = status < 500 and status != 408
+    answered = status < 500 and status not in _PASSED_ON
+    worked = said.stage == "output" or not _IN_THE_MAKING.isdisjoint((said.code, said.type))
     return kind(
         message,
         transport=Transport.ACCEPTED if answered else Transport.PERHAPS_SENT,
-        billed=False if answered and said.stage != "output" else None,
+        billed=False if answered and not worked else None,
         retry_after=retry_after(headers, said.retry_after),
         status=status,
         vendor_code=said.code or said.type,
         vendor_message=said.message,
         request_id=headers.get("x-request-id"),
         parameter=said.parameter or ("model" if said.code == "model_not_found" else None),
+        # 403 is about the model: another one may work with the same token.
+        counts_against_account=status != 403,
     )
 
 

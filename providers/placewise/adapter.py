@@ -8,7 +8,7 @@ task id alone, so any process can go on with it, and it never posts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -89,9 +89,10 @@ class Placewise:
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         """Posts once, then waits for the result as configured; without a result channel it ends after `Accepted`,
-        with no picture. With `resume` it only waits.
+        with no picture. With `resume` it only waits. The picture has no id, so nothing is ever `known`.
         """
         if resume is None:
             submission = await self._order(request, reference, callback)
@@ -263,5 +264,6 @@ def _no_callback() -> ProviderError:
         f"from outside. Give it a public address, or change {PREFIX}RESULTS.",
         transport=Transport.NOT_SENT,
         billed=False,
+        counts_against_account=False,
     )
     return error

@@ -3,8 +3,8 @@
 Sources: contract placewise §4.1 (statuses, and that some bodies are empty), §4.2 (the tree of a 422).
 
 Only 429, 503 and connections that were never made are worth another try; every other refusal would come again.
-What is billed: a refusal (3xx, 4xx) is not, a failure on their side (5xx) may be. What was sent: nothing before the
-request's first byte was written, perhaps everything until an answer begins; from then on the vendor has it.
+What is billed: a refusal (3xx, 4xx) is not, a failure on their side (5xx, 408) may be. What was sent: nothing before
+the request's first byte was written, perhaps everything until an answer begins; from then on the vendor has it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from providers.errors import (
     UnavailableError,
 )
 from providers.placewise.rules import PREFIX
-from providers.retry_after import retry_after
+from providers.retry_after import retry_after, seconds_in_body
 
 _MOST_LEAVES = 50
 _DEEPEST = 12
@@ -75,6 +75,7 @@ _BY_STATUS: Mapping[int, _Meaning] = MappingProxyType(
         404: _Meaning(InvalidRequestError, "{host} does not know what the request refers to"),
         405: _Meaning(InvalidRequestError, "{host} says that this cannot be done"),
         406: _Meaning(InvalidRequestError, "{host} could not read the request"),
+        408: _Meaning(_TooSlowError, "{host} took too long"),
         422: _Meaning(InvalidRequestError, "{host} refused the parameters"),
         429: _Meaning(RateLimitedError, "{host} is receiving too many requests"),
         444: _Meaning(
@@ -140,12 +141,12 @@ def refusal(status: int, headers: httpx.Headers, body: bytes, speaker: Speaker) 
     lead = _redirect(status, headers, speaker) if 300 <= status < 400 else meaning.lead.format(host=speaker.host)
     problems = "; ".join(f"{'.'.join(leaf.path)}: {leaf.text}" for leaf in leaves)
     parts = [lead, *(speaker.clean(part, limit=4000) for part in (message, problems) if part)]
-    answered = status < 500
+    answered = status < 500 and status != 408
     return meaning.kind(
         f"{': '.join(parts)} (HTTP {status})",
         transport=Transport.ACCEPTED if answered else Transport.PERHAPS_SENT,
         billed=False if answered else None,
-        retry_after=retry_after(headers, None),
+        retry_after=retry_after(headers, seconds_in_body(said) if isinstance(said, dict) else None),
         status=status,
         vendor_code=speaker.clean(leaves[0].symbol) if leaves and leaves[0].symbol else None,
         vendor_message=speaker.clean(message) if message else None,

@@ -153,6 +153,7 @@ class Poll:
             return
         error = refusal(status, response.headers, body, self._speaker)
         error.billed = None  # what is refused here is the question; the order had been accepted
+        error.counts_against_account = False
         error.message = f"The task was accepted, but asking for its result failed ({PREFIX}POLL_URL_TEMPLATE): {error}"
         error.args = (error.message,)
         if status == httpx.codes.NOT_FOUND:

@@ -7,7 +7,7 @@ promises beyond this, and every parameter and error of its own, is tested in its
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +67,13 @@ async def account(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def run(
-    account: Account, request: BaseModel, reference: str, resume: Submission | None = None
+    account: Account,
+    request: BaseModel,
+    reference: str,
+    resume: Submission | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> list[ProviderEvent]:
-    async with aclosing(account.provider.run(request, reference=reference, resume=resume)) as events:
+    async with aclosing(account.provider.run(request, reference=reference, resume=resume, known=known)) as events:
         return [event async for event in events]
 
 
@@ -113,12 +117,26 @@ async def test_what_can_be_resumed_is_never_posted_again(account: Account) -> No
     assert await account.charges(reference) == 1
 
 
+async def test_a_picture_that_is_here_already_is_not_delivered_again_where_it_has_a_name(account: Account) -> None:
+    if not account.provider.capabilities.resumable:
+        return
+    request, reference = account.request(), uuid4().hex
+    events = await run(account, request, reference)
+    assert isinstance(events[0], Accepted)
+    named = [(final.provider_image_id, final.index) for final in finals(events) if final.provider_image_id is not None]
+    resumed = await run(account, request, reference, events[0].submission, dict(named[1:]))
+
+    delivered = [(final.provider_image_id, final.index) for final in finals(resumed)]
+    assert delivered == (named[:1] if named else [(None, final.index) for final in finals(events)])
+    assert await account.charges(reference) == 1
+
+
 async def test_a_rate_limit_costs_nothing_and_says_that_waiting_helps(account: Account) -> None:
     reference = uuid4().hex
     error = await failing(account, "status=429 retry_after=3", reference)
 
     assert isinstance(error, RateLimitedError)
-    assert (error.retryable, error.billed) == (True, False)
+    assert (error.retryable, error.billed, error.safe_to_send_again) == (True, False, True)
     assert error.retry_after in (3, None)
     assert await account.charges(reference) == 0
 
@@ -129,6 +147,7 @@ async def test_a_refusal_is_typed_free_and_final(account: Account, status: int) 
     error = await failing(account, f"status={status}", reference)
 
     assert (error.retryable, error.billed, error.status) == (False, False, status)
+    assert not error.safe_to_send_again
     assert await account.charges(reference) == 0
 
 
@@ -139,6 +158,7 @@ async def test_a_failure_on_the_vendors_side_is_never_called_free_of_risk(accoun
 
     assert error.billed is not True
     assert error.transport is not Transport.NOT_SENT
+    assert not error.safe_to_send_again
     assert await account.charges(reference) == 0
 
 
@@ -149,6 +169,7 @@ async def test_a_request_that_got_lost_is_not_called_unsent(account: Account) ->
     assert isinstance(error, OutcomeUnknownError)
     assert error.transport is Transport.PERHAPS_SENT
     assert error.billed is None
+    assert not error.safe_to_send_again
 
 
 async def test_a_lost_answer_is_never_answered_with_a_second_request(account: Account) -> None:
@@ -173,6 +194,7 @@ async def test_a_vendor_that_is_not_there_was_sent_nothing(account: Account) -> 
 
     assert failed.value.transport is Transport.NOT_SENT
     assert (failed.value.retryable, failed.value.billed) == (True, False)
+    assert failed.value.safe_to_send_again
 
 
 async def test_fields_nobody_documented_are_ignored_and_missing_ones_survived(account: Account) -> None:

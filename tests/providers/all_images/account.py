@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -71,11 +71,12 @@ async def run(
     reference: str = REFERENCE,
     resume: Submission | None = None,
     callback: Callback | None = None,
+    known: Mapping[str, int] | None = None,
     between: Callable[[ProviderEvent], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Run one request to its end, whatever that is; `between` is called after each event."""
     events: list[ProviderEvent] = []
-    stream = provider.run(asked or request(), reference=reference, resume=resume, callback=callback)
+    stream = provider.run(asked or request(), reference=reference, resume=resume, callback=callback, known=known)
     try:
         async with aclosing(stream):
             async for event in stream:

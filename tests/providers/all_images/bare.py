@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
@@ -50,9 +51,11 @@ class Vendor:
         return self.pictures[path].pop(0) if self.pictures.get(path) else usual
 
 
-async def made(vendor: Vendor, resume: Submission | None = None, **settings: object) -> tuple[Outcome, Upstream]:
+async def made(
+    vendor: Vendor, resume: Submission | None = None, known: Mapping[str, int] | None = None, **settings: object
+) -> tuple[Outcome, Upstream]:
     async with upstream(vendor) as server:
-        return await run(account(server.url, **settings), resume=resume), server
+        return await run(account(server.url, **settings), resume=resume, known=known), server
 
 
 def paths(server: Upstream) -> list[tuple[str, str]]:

@@ -115,6 +115,33 @@ async def test_repeated_and_reordered_pictures_are_told_once_with_their_own_numb
     assert [(final.index, final.provider_image_id) for final in outcome.finals] == [(0, "a"), (1, "b"), (2, "c")]
 
 
+async def test_after_a_restart_pictures_keep_their_numbers_however_they_are_listed() -> None:
+    known = {"a": 0, "c": 2}
+    reordered: list[JsonValue] = [{"id": "d"}, {"id": "c"}, {"id": "b"}, {"id": "a"}]
+    outcome, server = await made(Vendor(generation(2, reordered[:1]), generation(3, reordered)), Submission("g"), known)
+
+    assert [(final.index, final.provider_image_id) for final in outcome.finals] == [(1, "d"), (3, "b")]
+    assert outcome.error is None
+    fetched = {path for _, path in paths(server) if path.startswith("/images/")}
+    assert fetched == {"/images/preview/d.jpg", "/images/preview/b.jpg"}, "what is here is not fetched again"
+
+
+async def test_after_a_restart_a_picture_that_is_here_is_not_bought_again() -> None:
+    async with upstream(Vendor(generation(3, 4))) as server:
+        known = {"i0": 0, "i1": 1, "i2": 2}
+        outcome = await run(account(server.url), request(purchase=True), resume=Submission("g"), known=known)
+        bought = [heard.json["id"] for heard in server.heard if path_of(heard.line)[1] == "/images/download"]
+
+    assert [final.index for final in outcome.finals] == [3]
+    assert bought == ["i3"]
+
+
+async def test_a_generation_whose_pictures_are_all_here_is_over_once_the_vendor_says_so() -> None:
+    known = {f"i{number}": number for number in range(4)}
+    outcome, _ = await made(Vendor(generation(3, 4)), Submission("g"), known)
+    assert (outcome.finals, outcome.error) == ([], None)
+
+
 async def test_unknown_fields_are_ignored_and_missing_or_odd_ones_survived() -> None:
     odd: list[JsonValue] = [None, 7, {}, {"id": 7}, {"id": "a", "url": 5, "free": "yes", "x": {}}, {"url": "/relative"}]
     look = generation(3, odd, nbImages="four", metaData=None, tags=[1, None], params=None, surprise=[1])

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import orjson
@@ -117,6 +119,19 @@ def test_every_shape_of_a_body_is_read_and_any_other_survived(
 def test_when_to_come_back_is_kept() -> None:
     assert converted(429, b"", retry_after="7").retry_after == 7
     assert converted(503, b"", retry_after="nonsense").retry_after is None
+    assert converted(429, {"message": "slow down", "retry_after": 9}).retry_after == 9
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert converted(429, b"", retry_after=soon).retry_after == pytest.approx(90, abs=5)
+
+
+@pytest.mark.parametrize(("status", "safe"), [(400, False), (402, False), (429, True), (500, False), (503, False)])
+def test_only_what_made_nothing_is_safe_to_send_again(status: int, safe: bool) -> None:
+    assert converted(status).safe_to_send_again is safe
+
+
+def test_a_refusal_that_may_be_about_one_request_does_not_count_against_the_account() -> None:
+    assert converted(401).counts_against_account
+    assert not converted(403).counts_against_account
 
 
 async def test_which_status_means_no_credits_can_be_set() -> None:

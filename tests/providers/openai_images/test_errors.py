@@ -36,9 +36,11 @@ from tests.providers.upstream import (
     account,
     answered,
     error_body,
+    frame,
     http,
     json_body,
     run,
+    sse,
     upstream,
 )
 
@@ -94,7 +96,7 @@ def test_a_refusal_is_what_it_is(status: int, body: JsonValue | bytes, error: ty
     assert failure.status == status
     assert failure.request_id == "req_7"
     assert "api.example" in failure.message
-    if status < 500 and status != 408:
+    if status < 500 and status not in (408, 424):
         assert (failure.billed, failure.transport) == (False, Transport.ACCEPTED)
     else:
         assert (failure.billed, failure.transport) == (None, Transport.PERHAPS_SENT)
@@ -177,6 +179,39 @@ def test_the_vendor_decides_whether_a_retry_makes_sense() -> None:
     assert not converted(400, b"").retryable
     assert converted(400, b"", x_should_retry="true").retryable
     assert not converted(400, openai("moderation_blocked"), x_should_retry="true").retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "safe"),
+    [
+        (429, openai("rate_limit_exceeded"), True),
+        (409, openai("conflict"), True),
+        (429, openai("insufficient_quota"), False),
+        (400, openai("image_generation_failed", "image_generation_server_error"), False),
+        (400, openai("invalid_value"), False),
+        (401, b"", False),
+        (408, b"", False),
+        (424, b"", False),
+        (500, openai("rate_limit_exceeded"), False),
+        (503, b"", False),
+        (504, b"", False),
+    ],
+)
+def test_only_what_made_nothing_is_safe_to_send_again(status: int, body: JsonValue | bytes, safe: bool) -> None:
+    assert converted(status, body).safe_to_send_again is safe
+    assert not converted(status, body, x_should_retry="false").safe_to_send_again
+
+
+async def test_what_broke_off_in_the_middle_is_never_safe_to_send_again() -> None:
+    broken = frame({"type": "error", "error": {"code": "rate_limit_exceeded", "message": "later"}}, "error")
+    failure = (await answered(sse(broken))).failure()
+    assert isinstance(failure, RateLimitedError)
+    assert (failure.retryable, failure.safe_to_send_again) == (True, False)
+
+
+def test_a_model_that_is_not_allowed_does_not_count_against_the_account() -> None:
+    assert converted(401).counts_against_account
+    assert not converted(403, openai(None)).counts_against_account
 
 
 async def test_a_redirect_is_not_followed_and_says_where_it_leads() -> None:

@@ -68,6 +68,7 @@ def converted(status: int, body: JsonValue | bytes = b"", **headers: str) -> Pro
         (403, UnauthorizedError, False),
         (405, InvalidRequestError, False),
         (406, InvalidRequestError, False),
+        (408, TimedOutError, False),
         (409, InvalidRequestError, False),
         (418, InvalidRequestError, False),
         (422, InvalidRequestError, False),
@@ -94,7 +95,8 @@ async def test_a_status_is_what_the_vendor_documents(
     assert failure.retryable is retryable
     assert failure.status == status
     assert failure.request_id == "req_7"
-    if status < 500:
+    assert failure.safe_to_send_again is (status == 429)
+    if status < 500 and status != 408:
         assert (failure.billed, failure.transport) == (False, Transport.ACCEPTED)
     else:
         assert (failure.billed, failure.transport) == (None, Transport.PERHAPS_SENT)
@@ -173,6 +175,7 @@ def test_a_huge_tree_makes_no_huge_message() -> None:
 def test_when_to_come_back_is_kept_should_the_vendor_say() -> None:
     assert converted(429, b"", retry_after="7").retry_after == 7
     assert converted(429, PLAIN).retry_after is None
+    assert converted(429, {"error": "slow down", "retry_after": 9}).retry_after == 9
 
 
 async def test_a_redirect_is_not_followed_and_says_where_it_leads() -> None:

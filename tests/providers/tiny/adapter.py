@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import httpx
 
@@ -49,6 +49,7 @@ class Tiny:
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         if resume is not None:
             raise OutcomeUnknownError("Tiny forgets at once.", transport=Transport.ACCEPTED)
