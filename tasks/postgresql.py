@@ -1,0 +1,222 @@
+"""PostgreSQL: how to connect to it, what its failures mean, and how nodes that start together take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from tasks.errors import DatabaseUnavailableError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+WRITERS = 6
+READERS = 4
+"""Connections of one node, at most. The engine has its own, and a server takes 100 altogether if nobody changed it."""
+
+FIRST_CONTACT_SECONDS = 30.0
+"""How long a starting node waits for the server to answer."""
+PAUSE_SECONDS = 0.2
+COLLISIONS = 5
+"""Tries of a transaction that collides with another one, before its caller hears of it."""
+MIGRATION_LOCK = 0x6461726B726F6F6D
+"""Which advisory lock a node holds while it changes tables. Any number that nobody else uses."""
+
+# A host that died, and whatever stops answering without closing: noticed after about 25 s, from both ends.
+CLIENT: dict[str, str | int] = {
+    "application_name": "darkroom",
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+SERVER = {
+    "timezone": "UTC",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    # A process that is frozen in a transaction would keep its rows locked for as long as it likes.
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+COLLIDED = ("40001", "40P01")
+"""Serialization failure, deadlock: nothing has happened, and the same again may well succeed."""
+AWAY = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53100", "53200", "53300", "25006")
+"""Stopping, starting, or ended this session; out of disk, memory or connections; read-only after a fail-over."""
+HOPELESS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+"""What the server says when waiting for it does not help. It sends no code with that."""
+
+
+def arguments(url: URL) -> dict[str, str | int]:
+    """Arguments for a connection of this process, whoever makes it. What the URL says itself has precedence."""
+    server = " ".join(f"-c {name}={value}" for name, value in SERVER.items())
+    options = " ".join((server, *_texts(url, "options")))
+    return {name: value for name, value in CLIENT.items() if name not in url.query} | {"options": options}
+
+
+def conninfo(url: URL) -> str:
+    """The same for a connection that does not go through SQLAlchemy. It holds the password."""
+    return make_conninfo(url.set(drivername="postgresql").render_as_string(hide_password=False), **arguments(url))
+
+
+def place(url: URL) -> str:
+    """Where a database is, for messages: no user, no password."""
+    host = url.host or ",".join(_texts(url, "host")) or "localhost"
+    return f"PostgreSQL at {host}{f':{url.port}' if url.port else ''}, database {url.database or 'of the user'}"
+
+
+def _texts(url: URL, name: str) -> tuple[str, ...]:
+    value = url.query.get(name, ())
+    return (value,) if isinstance(value, str) else value
+
+
+class PostgreSQL:
+    """Transactions on a PostgreSQL database, each in a thread of its own."""
+
+    def __init__(self, url: URL) -> None:
+        self._place = place(url)
+        self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="database-write")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
+        self._writer = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args=arguments(url),
+            pool_size=WRITERS + READERS,
+            max_overflow=0,
+            hide_parameters=True,
+        )
+        # One view of the database for all the statements of a reader, as SQLite gives it by itself.
+        self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """Do `work` in one transaction."""
+        return await asyncio.get_running_loop().run_in_executor(self._writing, self._patiently, self._writer, work)
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """Do `work` on one view of the database."""
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._patiently, self._reader, work)
+
+    def close(self) -> None:
+        """Finish what has begun, and close all connections."""
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self._writer.dispose()
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[Callable[[Callable[[Connection], None]], None]]:
+        """Have the tables to oneself, among all the nodes: yields what does a piece of work in one transaction."""
+        await self._first_contact()
+        # A connection of its own, and never in a transaction: whoever builds an index waits for all transactions to
+        # end, so a node that waited for its turn inside one would wait for ever.
+        holding = await asyncio.to_thread(self._writer.execution_options(isolation_level="AUTOCOMMIT").connect)
+        try:
+            await self._turn(holding)
+            yield self._in_one_transaction
+        finally:
+            # The lock ends with the session, so nothing has to be undone on a connection that may be broken.
+            await asyncio.to_thread(_discard, holding)
+
+    def _in_one_transaction(self, work: Callable[[Connection], None]) -> None:
+        with self._writer.begin() as connection:
+            work(connection)
+
+    async def _turn(self, holding: Connection) -> None:
+        waiting = False
+        while not await asyncio.to_thread(_try_lock, holding):
+            if not waiting:
+                log.info("Another node is bringing the database up to date; waiting for it")
+            waiting = True
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _first_contact(self) -> None:
+        """Wait for a server that is still starting. Raises `DatabaseUnavailableError`."""
+        deadline = time.monotonic() + FIRST_CONTACT_SECONDS
+        waiting = False
+        while True:
+            try:
+                await asyncio.to_thread(self._touch)
+            except DBAPIError as exc:
+                reason = _reason(exc)
+                if not unavailable(exc) or any(words in reason for words in HOPELESS):
+                    raise DatabaseUnavailableError(f"{self._place} refuses: {reason}") from exc
+                if time.monotonic() > deadline:
+                    message = f"{self._place} has not answered for {FIRST_CONTACT_SECONDS:g} seconds: {reason}"
+                    raise DatabaseUnavailableError(message) from exc
+                if not waiting:
+                    log.warning("Waiting for %s: %s", self._place, reason)
+                waiting = True
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    def _touch(self) -> None:
+        with self._writer.connect():
+            pass
+
+    def _patiently(self, engine: Engine, work: Callable[[Session], T]) -> T:
+        """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
+        the pool: in both cases nothing of it has happened."""
+        stale = False
+        collisions = 0
+        while True:
+            committing = False
+            try:
+                with Session(engine, expire_on_commit=False) as session, session.begin():
+                    done = work(session)
+                    session.flush()
+                    committing = True
+            except DBAPIError as exc:
+                if _code(exc) in COLLIDED and collisions < COLLISIONS:
+                    collisions += 1
+                    time.sleep(random.uniform(0, 0.01 * 2**collisions))
+                elif not unavailable(exc):
+                    raise
+                elif committing or stale or not exc.connection_invalidated:
+                    # An error that the server could still report has undone the transaction.
+                    unknown = committing and exc.connection_invalidated
+                    message = f"{self._place} is not available: {_reason(exc)}"
+                    raise DatabaseUnavailableError(message, perhaps_committed=unknown) from exc
+                else:
+                    stale = True
+            else:
+                return done
+
+
+def unavailable(error: DBAPIError) -> bool:
+    """Whether an error is about the server and the way to it, and not about what was asked."""
+    code = _code(error)
+    unreachable = code is None and isinstance(error.orig, psycopg.OperationalError)
+    return error.connection_invalidated or unreachable or code in AWAY or (code or "").startswith("08")
+
+
+def _code(error: DBAPIError) -> str | None:
+    code: str | None = getattr(error.orig, "sqlstate", None)
+    return code
+
+
+def _reason(error: DBAPIError) -> str:
+    """What the server said, without the statement."""
+    return " ".join(str(error.orig).split())
+
+
+def _try_lock(holding: Connection) -> bool:
+    return bool(holding.scalar(text("select pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}))
+
+
+def _discard(connection: Connection) -> None:
+    connection.invalidate()
+    connection.close()
