@@ -10,14 +10,25 @@ from typing import TypeVar
 
 import strawberry
 
-from providers.contract import ProgressOrigin
+from providers.contract import CancelOutcome, ProgressOrigin
 from providers.described import DescribedEnum
 from providers.errors import FailureCode, Transport
 from providers.parameters import ParameterType
+from tasks.circuit import CircuitStatus
 from tasks.records import ImageKind
 from tasks.status import TaskStatus
 
-__all__ = ["FailureCode", "ImageKind", "ParameterType", "ProgressOrigin", "TaskStatus", "Transport", "enum"]
+__all__ = [
+    "CancelOutcome",
+    "CircuitStatus",
+    "FailureCode",
+    "ImageKind",
+    "ParameterType",
+    "ProgressOrigin",
+    "TaskStatus",
+    "Transport",
+    "enum",
+]
 
 E = TypeVar("E", bound=DescribedEnum)
 
@@ -31,5 +42,14 @@ def enum(cls: type[E]) -> type[E]:
     return cls
 
 
-for _described in (TaskStatus, FailureCode, Transport, ImageKind, ProgressOrigin, ParameterType):
+for _described in (
+    TaskStatus,
+    FailureCode,
+    Transport,
+    ImageKind,
+    ProgressOrigin,
+    ParameterType,
+    CancelOutcome,
+    CircuitStatus,
+):
     enum(_described)

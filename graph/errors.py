@@ -34,6 +34,7 @@ class ErrorCode(DescribedEnum):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", "The idempotency key already belongs to another request."
     NOT_FOUND = "not_found", "There is nothing with this id."
     NOT_FOR_SALE = "not_for_sale", "The picture cannot be bought."
+    NOT_RETRYABLE = "not_retryable", "The task cannot be started again."
     PROVIDER_FAILED = "provider_failed", "The provider did not do it; `failure` says why."
 
 

@@ -61,6 +61,7 @@ def _nul(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tupl
             yield from _nul(inner, (*path, index))
 
 
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -73,6 +74,19 @@ def _small(metadata: object) -> object:
     if size > METADATA_LIMIT:
         raise ValueError(f"The metadata has {size:,} bytes as JSON; at most {METADATA_LIMIT:,} are kept on a task.")
     return metadata
+
+
+class Clean(BaseModel):
+    """An input whose texts can be kept."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_nul(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if found := [InitErrorDetails(type=NUL, loc=path, input=text) for path, text in _nul(data)]:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return handler(data)
 
 
 class OneProvider(BaseModel):
@@ -108,14 +122,12 @@ else:
 
 
 @strawberry.pydantic.input(description="A generation to start.")
-class StartGenerationInput(BaseModel):
+class StartGenerationInput(Clean):
     """The input of `startGeneration`."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     request: GenerationRequest
     """Which provider to ask, and what."""
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    idempotency_key: IdempotencyKey | None = None
     """Any text of your own, of 1–200 characters. The same key with the same input answers with the task of the first
     call and starts nothing, so a retry can never pay twice."""
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
@@ -125,15 +137,20 @@ class StartGenerationInput(BaseModel):
     metadata: Annotated[JSON, AfterValidator(_small)] | None = None
     """Anything you want to find again on the task, up to 16 KiB of JSON, 32 levels deep."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _without_nul(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if found := [InitErrorDetails(type=NUL, loc=path, input=text) for path, text in _nul(data)]:
-            raise ValidationError.from_exception_data(cls.__name__, found)
-        return handler(data)
+
+@strawberry.pydantic.input(description="A task to start again.")
+class RetryTaskInput(Clean):
+    """The input of `retryTask`."""
+
+    id: strawberry.ID
+    """The id of a task that has ended."""
+    idempotency_key: IdempotencyKey | None = None
+    """Any text of your own, of 1–200 characters. The same key answers with the same new task, so that a second click
+    does not pay twice."""
 
 
 keep_allowed(StartGenerationInput)
+keep_allowed(RetryTaskInput)
 
 
 @enum

@@ -7,13 +7,15 @@ from typing import Annotated, TypeAlias, cast
 import strawberry
 from pydantic import JsonValue
 
+import resolvers.cancellations
 import resolvers.generations
 import resolvers.purchases
+import resolvers.retries
 import tasks.failure
 from graph.context import Info
 from graph.errors import Error, ErrorCode, IdempotencyConflictError, ValidationError
 from graph.ids import key
-from graph.inputs import StartGenerationInput
+from graph.inputs import RetryTaskInput, StartGenerationInput
 from graph.query import unknown
 from graph.types.failure import Failure, failure_of
 from graph.types.image import Image, image_of
@@ -44,6 +46,26 @@ class PurchaseImageSuccess:
     image: Image = strawberry.field(description="The full picture.")
 
 
+@strawberry.type(
+    description="The wish to cancel has been carried out, as far as that is possible; `task.cancellation` says what it "
+    "achieved."
+)
+class CancelTaskSuccess:
+    """The good result of `cancelTask`."""
+
+    task: Task = strawberry.field(
+        description="The task as it is now. It is what it was when it had ended before. While its `status` is not a "
+        "last one, the wish is recorded, and is carried out as soon as the server that runs the task can."
+    )
+
+
+@strawberry.type(description="A new task has been stored and queued.")
+class RetryTaskSuccess:
+    """The good result of `retryTask`."""
+
+    task: Task = strawberry.field(description="The new task. Its `retriedFrom` is the old one.")
+
+
 @strawberry.type(description="There is nothing with this id.")
 class NotFoundError(Error):
     """An id of nothing."""
@@ -61,6 +83,21 @@ class ProviderFailedError(Error):
     failure: Failure = strawberry.field(description="Why, and whether it was billed.")
 
 
+@strawberry.type(description="The task cannot be started again.")
+class NotRetryableError(Error):
+    """It has not ended, or nothing of it is missing."""
+
+
+CancelTaskResult: TypeAlias = Annotated[
+    CancelTaskSuccess | NotFoundError,
+    strawberry.union("CancelTaskResult", description="What became of `cancelTask`."),
+]
+
+RetryTaskResult: TypeAlias = Annotated[
+    RetryTaskSuccess | ValidationError | NotFoundError | NotRetryableError | IdempotencyConflictError,
+    strawberry.union("RetryTaskResult", description="What became of `retryTask`."),
+]
+
 PurchaseImageResult: TypeAlias = Annotated[
     PurchaseImageSuccess | NotFoundError | NotForSaleError | ProviderFailedError,
     strawberry.union("PurchaseImageResult", description="What became of `purchaseImage`."),
@@ -72,6 +109,13 @@ class PurchaseImageInput:
     """The input of `purchaseImage`."""
 
     id: strawberry.ID = strawberry.field(description="The id of an `Image` whose `kind` is PREVIEW.")
+
+
+@strawberry.input(description="A task to cancel.")
+class CancelTaskInput:
+    """The input of `cancelTask`."""
+
+    id: strawberry.ID = strawberry.field(description="The id of the task.")
 
 
 @strawberry.type(description="Changing something. Problems that a client can mend come back as data.")
@@ -98,6 +142,42 @@ class Mutation:
             metadata=cast(JsonValue, input.metadata),
         )
         return StartGenerationSuccess(task=task_of(record))
+
+    @strawberry.mutation(
+        description="Cancel a task: at once while it waits, otherwise as far as its provider allows. Where that cannot "
+        "stop, a picture that still arrives is kept, and marked as late. Closing a subscription never cancels anything."
+    )
+    async def cancel_task(
+        self,
+        info: Info,
+        input: Annotated[CancelTaskInput, strawberry.argument(description="Which task to cancel.")],
+    ) -> CancelTaskResult:
+        """From whatever node."""
+        record = await resolvers.cancellations.cancel_task(info.context.darkroom, key(input.id, "Task"))
+        if record is None:
+            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "task")))
+        return CancelTaskSuccess(task=task_of(record))
+
+    @strawberry.mutation(
+        description="Start a task again that ended without all its pictures, as a new task that asks only for the "
+        "missing ones. That pays again. A task whose outcome is unknown may have been billed before: look at the "
+        "provider's usage page first."
+    )
+    async def retry_task(
+        self,
+        info: Info,
+        input: Annotated[RetryTaskInput, strawberry.argument(description="Which task to start again.")],
+    ) -> RetryTaskResult:
+        """Only what is missing."""
+        try:
+            record = await resolvers.retries.retry_task(
+                info.context.darkroom, key(input.id, "Task"), input.idempotency_key
+            )
+        except errors.NotRetryableError as exc:
+            return NotRetryableError(code=ErrorCode.NOT_RETRYABLE, message=str(exc))
+        if record is None:
+            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "task")))
+        return RetryTaskSuccess(task=task_of(record))
 
     @strawberry.mutation(
         description="Buy the full picture behind a preview. That pays the provider, once: doing it again answers with "

@@ -9,7 +9,10 @@ from pydantic import BaseModel
 from providers.contract import Capabilities, Health, ProviderDefinition
 from providers.errors import ProviderError
 from providers.parameters import Parameter, parameters_of
+from tasks.circuit import CircuitState, CircuitStatus
 from tasks.darkroom import Darkroom
+
+UNASKED = "This API cannot be asked about its account. Nothing that was sent to it lately speaks against using it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,31 @@ def _entry(darkroom: Darkroom, definition: ProviderDefinition[BaseModel]) -> Pro
     )
 
 
-async def health(darkroom: Darkroom, name: str) -> Health | None:
-    """What a provider says about its account; None for one that cannot be asked without generating."""
+@dataclass(frozen=True, slots=True)
+class AccountHealth:
+    """What is known about an account: `asked` is what the provider says now, None where it cannot be asked without
+    generating; `circuit` is what this server's own traffic has shown."""
+
+    asked: Health | None
+    circuit: CircuitState
+
+    @property
+    def usable(self) -> bool:
+        """Whether a generation would be sent now, and is likely to be accepted."""
+        return (self.asked is None or self.asked.usable) and self.circuit.state is not CircuitStatus.OPEN
+
+    @property
+    def message(self) -> str:
+        """What is the matter, for a person."""
+        if self.circuit.state is CircuitStatus.OPEN and self.circuit.last_message:
+            return self.circuit.last_message
+        return UNASKED if self.asked is None else self.asked.message
+
+
+async def health(darkroom: Darkroom, name: str) -> AccountHealth:
+    """What is known about the account at a provider. Never generates."""
+    circuit = await darkroom.accounts.read(name)
     try:
-        return await darkroom.providers[name].health()
+        return AccountHealth(await darkroom.providers[name].health(), circuit)
     except ProviderError as exc:
-        return Health(usable=False, message=exc.message)
+        return AccountHealth(Health(usable=False, message=exc.message), circuit)

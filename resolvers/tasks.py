@@ -18,6 +18,11 @@ async def task(darkroom: Darkroom, task_id: str) -> TaskRecord | None:
     return await darkroom.history.task(task_id)
 
 
+async def queue_position(darkroom: Darkroom, task: TaskRecord) -> int | None:
+    """The place of a task in the queue of its provider, from 1; None when it is not waiting."""
+    return await darkroom.queue_position(task)
+
+
 async def image(darkroom: Darkroom, image_id: str) -> ImageRecord | None:
     """One picture; None if there is none with this id."""
     return await darkroom.history.image(image_id)

@@ -10,14 +10,19 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 
+from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from providers.contract import Delivery
 from tasks.database import Database
 from tasks.images import ImageStore
 from tasks.records import CallbackRecord, DeliveryRecord, TaskRecord
+from tasks.signals import Signals
 
+DELIVERY_SIGNAL = "delivery"
+"""The hint to other nodes that something was sent to a callback; its text is the callback's token."""
 SAFETY_SECONDS = 15.0
 """How long to trust the silence before looking into the table: another process may have received something."""
 
@@ -25,9 +30,11 @@ SAFETY_SECONDS = 15.0
 class Callbacks:
     """All callbacks of this server."""
 
-    def __init__(self, database: Database, images: ImageStore) -> None:
+    def __init__(self, database: Database, images: ImageStore, signals: Signals) -> None:
         self._database = database
         self._images = images
+        self._signals = signals
+        signals.on(DELIVERY_SIGNAL, self._tell)
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def open(self, task: TaskRecord, base_url: str) -> TaskCallback:
@@ -51,10 +58,27 @@ class Callbacks:
         key = f"deliveries/{hashlib.sha256(body).hexdigest()}"
         await self._images.keep(key, body)
         delivery = DeliveryRecord(token=token, media_type=media_type[:200], body=key)
-        await self._database.write(lambda session: session.add(delivery))
+        await self._database.write(lambda session: self._add(session, delivery))
+        self._tell(token)
+        return True
+
+    def _add(self, session: Session, delivery: DeliveryRecord) -> None:
+        session.add(delivery)
+        self._signals.send(session, DELIVERY_SIGNAL, delivery.token)
+
+    def _tell(self, token: str) -> None:
         if token in self._news:
             self._news[token].set()
-        return True
+
+    async def forget(self, ended_before: datetime) -> None:
+        """Delete what was reported on tasks that ended before a time. The sweep deletes the bodies."""
+        ended = (
+            select(col(CallbackRecord.token))
+            .join(TaskRecord, col(TaskRecord.id) == col(CallbackRecord.task_id))
+            .where(col(TaskRecord.finished_at) < ended_before)
+        )
+        statement = delete(DeliveryRecord).where(col(DeliveryRecord.token).in_(ended))
+        await self._database.write(lambda session: session.connection().execute(statement))
 
     async def known(self, token: str) -> bool:
         """Whether there is such a callback."""

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeAlias
 from pydantic import JsonValue, TypeAdapter
 
 from providers.contract import ProgressOrigin
+from tasks.cancellation import Cancellation
 from tasks.failure import Failure
 from tasks.records import EventRecord, ImageRecord, JsonObject, TaskRecord
 from tasks.status import TaskStatus
@@ -91,6 +92,31 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """The request was turned away before anything was made; it is sent again at `at`, as attempt number `attempt`."""
+
+    kind: ClassVar[str] = "retry_scheduled"
+    attempt: int
+    at: datetime
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody asked to cancel a task that was on its way already."""
+
+    kind: ClassVar[str] = "cancel_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """It was canceled."""
+
+    kind: ClassVar[str] = "canceled"
+    cancellation: Cancellation
+
+
+@dataclass(frozen=True, slots=True)
 class HandedOff:
     """The provider has it, and documents no way to fetch the result."""
 
@@ -106,6 +132,9 @@ Change: TypeAlias = (
     | NoticeGiven
     | Succeeded
     | Failed
+    | RetryScheduled
+    | CancelRequested
+    | Canceled
     | HandedOff
 )
 
@@ -118,6 +147,9 @@ _CHANGES: tuple[type[Change], ...] = (
     NoticeGiven,
     Succeeded,
     Failed,
+    RetryScheduled,
+    CancelRequested,
+    Canceled,
     HandedOff,
 )
 _ADAPTERS: dict[str, TypeAdapter[Change]] = {change.kind: TypeAdapter(change) for change in _CHANGES}

@@ -35,6 +35,12 @@ class Subscription:
             self._events.append(event)
         self._news.set()
 
+    def hint(self) -> None:
+        """There is something new in the log that cannot be offered here, because another node wrote it."""
+        self._events.clear()
+        self._overrun = True
+        self._news.set()
+
     async def next(self, seconds: float) -> list[TaskEvent]:
         """The events since the last call, in order; none when there was no news for that many seconds, or when some
         had to be forgotten. In both cases the log is the place to look."""
@@ -75,6 +81,16 @@ class Feed:
         """Tell whoever listens. Called after the event was committed, in the order of the log."""
         for subscription in self._subscriptions.get(event.task.id, ()):
             subscription.offer(event)
+
+    def hint(self, task_id: str) -> None:
+        """Send the listeners of a task to the log."""
+        for subscription in self._subscriptions.get(task_id, ()):
+            subscription.hint()
+
+    def hint_all(self) -> None:
+        """Send all listeners to the log: hints may have been lost."""
+        for task_id in self._subscriptions:
+            self.hint(task_id)
 
     @property
     def subscribers(self) -> int:

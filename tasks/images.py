@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -154,6 +155,27 @@ class ImageStore:
     async def kept(self, key: str) -> bytes:
         """What was stored with `keep`. Raises `StorageError`."""
         return await self._get(key)
+
+    async def keys(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+        """What is stored under a prefix, if wanted only what was last changed before a time. Raises `StorageError`."""
+        found = []
+        try:
+            async for batch in self._store.list(prefix):
+                found += [one["path"] for one in batch if before is None or one["last_modified"] < before]
+        except (BaseError, OSError) as exc:
+            raise StorageError(f"{prefix} cannot be listed in {self._where}: {exc}") from exc
+        return found
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Delete for good; what is gone already is no error. Raises `StorageError`."""
+        for key in keys:
+            try:
+                # Not `delete_async`: obstore 0.12.1 aborts the process when that is its last call.
+                await asyncio.to_thread(self._store.delete, key)
+            except FileNotFoundError:
+                continue
+            except (BaseError, OSError) as exc:
+                raise StorageError(f"{key} cannot be deleted from {self._where}: {exc}") from exc
 
     async def read(self, image: ImageRecord) -> bytes:
         """The original bytes, whole."""

@@ -1,48 +1,69 @@
-"""The one way a running task changes: row, event and picture in one transaction, fenced, then published."""
+"""The one way a task changes: row, event and picture in one transaction, fenced, then published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, Table, inspect, literal_column, or_, select
+from sqlmodel import Session
 
 from tasks.database import Database
-from tasks.errors import LostTaskError
+from tasks.errors import DatabaseUnavailableError, LostTaskError
 from tasks.events import Change, TaskEvent, payload_of
 from tasks.feed import Feed
+from tasks.patience import patiently
 from tasks.records import EventRecord, ImageRecord, TaskRecord, now
+from tasks.signals import Signals
 from tasks.status import TERMINAL
 from tasks.uninterrupted import uninterrupted
+
+T = TypeVar("T")
+
+# Plain tables and not the mapped classes: an event is written several times a second per task, and the unit of work
+# would cost more than everything else.
+TASKS = cast(Table, inspect(TaskRecord).local_table)
+EVENTS = cast(Table, inspect(EventRecord).local_table)
+IMAGES = cast(Table, inspect(ImageRecord).local_table)
+_FIELDS = tuple(inspect(TaskRecord).get_property_by_column(column).key for column in TASKS.columns)
+_TRANSACTION: ColumnElement[int] = literal_column("pg_current_xact_id()::text::bigint")
+
+EVENT_SIGNAL = "event"
+"""The hint to other nodes that there is a new event; its text is `<task id>:<sequence>`."""
 
 
 class Journal:
     """Writes the event log of tasks and keeps their rows in step with it."""
 
-    def __init__(self, database: Database, feed: Feed) -> None:
+    def __init__(self, database: Database, feed: Feed, signals: Signals) -> None:
         self._database = database
         self._feed = feed
+        self._signals = signals
 
     def open(self, task: TaskRecord, change: Change, session: Session) -> TaskEvent:
         """Store a new task with its first event, inside the caller's transaction; `publish` it after the commit."""
         task.last_sequence = 1
         session.add(task)
         session.flush()
-        return _log(session, task, change, None)
+        return self._log(session, task, change, None)
 
-    async def claim(self, task_id: str) -> TaskRecord | None:
-        """Take over a task that has not ended: from now on earlier runs of it cannot write. None if it has ended."""
+    async def claim(self, task_id: str, *, again: bool = False) -> TaskRecord | None:
+        """Take over a task that has not ended: from now on earlier runs of it cannot write. None if it has ended.
+
+        `again` is for a run of this same process that has failed: it is not a sign of a crash.
+        """
 
         def claim(session: Session) -> TaskRecord | None:
             statement = (
-                update(TaskRecord)
-                .where(col(TaskRecord.id) == task_id, col(TaskRecord.status).not_in(TERMINAL))
-                .values(run=TaskRecord.run + 1)
-                .returning(TaskRecord)
+                TASKS.update()
+                .where(
+                    TASKS.c.id == task_id,
+                    or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening),
+                )
+                .values(run=TASKS.c.run + 1, idle_runs=TASKS.c.idle_runs + (0 if again else 1))
+                .returning(*TASKS.columns)
             )
-            claimed: TaskRecord | None = session.exec(statement).scalars().one_or_none()
-            return claimed
+            return _record(session.connection().execute(statement).one_or_none())
 
         return await self._database.write(claim)
 
@@ -52,48 +73,129 @@ class Journal:
         """Record a change of a claimed task: its row gets `values`, the log one more event, in one transaction.
 
         Returns the row as it is now. Raises `LostTaskError` when the claim has been lost or the task has ended. A
-        caller that is cancelled meanwhile does not interrupt it: what has happened is recorded and published.
+        caller that is cancelled meanwhile does not interrupt it: what has happened is recorded and published. While
+        the database is away it is tried again, and a commit whose answer was lost is recognised.
         """
+        uncertain = False
 
         def append(session: Session) -> TaskEvent:
-            statement = (
-                update(TaskRecord)
-                .where(
-                    col(TaskRecord.id) == task.id,
-                    col(TaskRecord.run) == task.run,
-                    col(TaskRecord.status).not_in(TERMINAL),
-                )
-                .values(last_sequence=TaskRecord.last_sequence + 1, **values)
-                .returning(TaskRecord)
-            )
-            row: TaskRecord | None = session.exec(statement).scalars().one_or_none()
-            if row is None:
+            if uncertain and (landed := self._landed(session, task, change, image)):
+                return landed
+            event = self.change(session, claimed(task), change, image=image, idle_runs=0, **values)
+            if event is None:
                 raise LostTaskError(task.id, task.run)
-            if image is not None:
-                session.add(image)
-            return _log(session, row, change, image)
+            return event
 
-        return await uninterrupted(self._write_and_publish(append))
+        async def write() -> TaskEvent:
+            nonlocal uncertain
+            try:
+                event = await self._database.write(append)
+            except DatabaseUnavailableError:
+                uncertain = True
+                async for attempt in patiently():
+                    with attempt:
+                        event = await self._database.write(append)
+            self.publish(event)
+            return event
+
+        return (await uninterrupted(write())).task
+
+    async def keep_late(self, task: TaskRecord, image: ImageRecord) -> None:
+        """Keep a picture that arrived after its task had ended. There is no event for it: the last one has been sent.
+
+        One that is here already is not stored again.
+        """
+
+        def keep(session: Session) -> None:
+            same = select(IMAGES.c.id).where(
+                IMAGES.c.task_id == task.id, IMAGES.c.kind == image.kind, IMAGES.c.index == image.index
+            )
+            if session.connection().execute(same).first() is None:
+                image.late = True
+                session.connection().execute(IMAGES.insert(), _values(image))
+
+        async def write() -> None:
+            async for attempt in patiently():
+                with attempt:
+                    await self._database.write(keep)
+
+        await uninterrupted(write())
+
+    async def settle(self, task: TaskRecord, **values: Any) -> None:
+        """Change the row of a claimed task that has ended, without an event."""
+        statement = TASKS.update().where(TASKS.c.id == task.id, TASKS.c.run == task.run).values(**values)
+        await self._database.write(lambda session: session.connection().execute(statement))
+
+    def change(
+        self,
+        session: Session,
+        conditions: Sequence[ColumnElement[bool]],
+        change: Change,
+        *,
+        image: ImageRecord | None = None,
+        **values: Any,
+    ) -> TaskEvent | None:
+        """Change the one task that fulfils the conditions, inside the caller's transaction; None if it does not.
+
+        `publish` the event after the commit.
+        """
+        connection = session.connection()
+        statement = (
+            TASKS.update()
+            .where(*conditions)
+            .values(last_sequence=TASKS.c.last_sequence + 1, **values)
+            .returning(*TASKS.columns)
+        )
+        task = _record(connection.execute(statement).one_or_none())
+        if task is None:
+            return None
+        if image is not None:
+            connection.execute(IMAGES.insert(), _values(image))
+        return self._log(session, task, change, image)
 
     def publish(self, event: TaskEvent) -> None:
-        """Tell the live subscribers about an event that has been committed."""
+        """Tell the live subscribers of this node about an event that has been committed."""
         self._feed.publish(event)
 
-    async def _write_and_publish(self, append: Callable[[Session], TaskEvent]) -> TaskRecord:
-        event = await self._database.write(append)
-        self.publish(event)
-        return event.task
+    def _log(self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None) -> TaskEvent:
+        event = TaskEvent(task=task, sequence=task.last_sequence, at=now(), change=change, image=image)
+        values = {
+            "task_id": task.id,
+            "project": task.project,
+            "sequence": event.sequence,
+            "kind": change.kind,
+            "payload": payload_of(change),
+            "at": event.at,
+        }
+        insert = EVENTS.insert() if self._database.sqlite else EVENTS.insert().values(transaction=_TRANSACTION)
+        session.connection().execute(insert, values)
+        self._signals.send(session, EVENT_SIGNAL, f"{task.id}:{event.sequence}")
+        return event
+
+    def _landed(
+        self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None
+    ) -> TaskEvent | None:
+        """The event of a commit whose answer was lost, if it was carried out."""
+        connection = session.connection()
+        later = select(EVENTS).where(
+            EVENTS.c.task_id == task.id, EVENTS.c.sequence > task.last_sequence, EVENTS.c.kind == change.kind
+        )
+        for line in connection.execute(later):
+            if line.payload == payload_of(change):
+                row = _record(connection.execute(select(TASKS).where(TASKS.c.id == task.id)).one_or_none())
+                if row is not None and row.run == task.run:
+                    return TaskEvent(task=row, sequence=line.sequence, at=line.at, change=change, image=image)
+        return None
 
 
-def _log(session: Session, task: TaskRecord, change: Change, image: ImageRecord | None) -> TaskEvent:
-    record = EventRecord(
-        task_id=task.id,
-        project=task.project,
-        sequence=task.last_sequence,
-        kind=change.kind,
-        payload=payload_of(change),
-        at=now(),
-    )
-    session.add(record)
-    session.flush()
-    return TaskEvent(task=task, sequence=record.sequence, at=record.at, change=change, image=image)
+def claimed(task: TaskRecord) -> tuple[ColumnElement[bool], ...]:
+    """The fence: the task as long as this claim holds and it has not ended."""
+    return TASKS.c.id == task.id, TASKS.c.run == task.run, TASKS.c.status.not_in(TERMINAL)
+
+
+def _record(row: Any) -> TaskRecord | None:
+    return None if row is None else TaskRecord(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _values(image: ImageRecord) -> dict[str, Any]:
+    return {column.name: getattr(image, column.name) for column in IMAGES.columns if column.name != "number"}

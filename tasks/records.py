@@ -107,6 +107,9 @@ class TaskRecord(SQLModel, table=True):
         Index(None, "project", "number"),
         Index(None, "project", "status", "number"),
         Index(None, "project", "provider", "number"),
+        Index(None, "provider", "status", "turn"),
+        Index(None, "provider", "turn"),
+        Index(None, "status", "created_at"),
         KEEP_COUNTING,
     )
 
@@ -129,8 +132,24 @@ class TaskRecord(SQLModel, table=True):
     client_metadata: JsonValue = Field(default=None, sa_column=Column("metadata", JSON(none_as_null=True)))
     """Whatever the client wants to find again on its task (`metadata` in the schema and in the table)."""
 
+    retried_from: str | None = Field(default=None, max_length=32)
+    """The task that this one repeats."""
+
+    turn: int = 0
+    """Its place in the queue of its provider: lower goes first. Projects take turns (`tasks.turn`)."""
+    attempt: int = 0
+    """How many times its request has been taken up to be sent; more than 1 only after it was turned away."""
+    retry_at: datetime | None = Field(default=None, sa_column=_time())
+    """When the next attempt is made, while it waits for one."""
     run: int = 0
     """Which run owns the task. A worker that lost it holds an older number, and cannot write."""
+    idle_runs: int = 0
+    """How many runs in a row have begun without recording anything: a task that kills its server shows here."""
+    cancel_requested_at: datetime | None = Field(default=None, sa_column=_time())
+    cancellation: JsonObject | None = Field(default=None, sa_column=_json())
+    """What canceling achieved (`tasks.cancellation.Cancellation`)."""
+    listening: bool = False
+    """Whether it has been canceled, but is still listened to for a picture that was paid for."""
     last_sequence: int = 0
     transport: str | None = Field(default=None, max_length=32)
     """How far the request that pays got: a value of `providers.errors.Transport`."""
@@ -153,11 +172,18 @@ class EventRecord(SQLModel, table=True):
     """One line of a task's event log. Never changed, never reordered; sequences start at 1 and have no gap."""
 
     __tablename__ = "task_event"
-    __table_args__ = (UniqueConstraint("task_id", "sequence"), KEEP_COUNTING)
+    __table_args__ = (
+        UniqueConstraint("task_id", "sequence"),
+        Index(None, "transaction", "position"),
+        KEEP_COUNTING,
+    )
 
     position: int | None = Field(default=None, sa_column=Column(BigIntegerKey, primary_key=True))
     task_id: str = Field(foreign_key="task.id", max_length=32)
     project: str = Field(max_length=64)
+    transaction: int | None = Field(default=None, sa_column=Column(BigInteger))
+    """On PostgreSQL the transaction that wrote it, because positions there are not given out in the order of commits;
+    null on SQLite, where they are."""
     sequence: int
     kind: str = Field(max_length=32)
     payload: JsonObject = Field(default_factory=dict, sa_column=_json(nullable=False))
@@ -186,6 +212,8 @@ class ImageRecord(SQLModel, table=True):
     width: int
     height: int
     byte_size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    late: bool = False
+    """Whether it arrived after its task had been canceled or given up."""
     placeholder: str | None = None
     """A tiny picture as a `data:` URI, made right after the original was stored."""
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
@@ -214,3 +242,25 @@ class DeliveryRecord(SQLModel, table=True):
     body: str = Field(max_length=200)
     """Where the body is in the image store."""
     at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class NodeRecord(SQLModel, table=True):
+    """A process that works on tasks. One whose row grows old is dead, and the others take over its tasks."""
+
+    __tablename__ = "node"
+
+    id: str = Field(primary_key=True, max_length=128)
+    started_at: datetime = Field(sa_column=_time(nullable=False))
+    seen_at: datetime = Field(sa_column=_time(nullable=False))
+    """By the database's own clock, because those of the nodes may differ."""
+
+
+class AccountRecord(SQLModel, table=True):
+    """What all nodes know about the account at one provider."""
+
+    __tablename__ = "account"
+
+    provider: str = Field(primary_key=True, max_length=64)
+    circuit: JsonObject = Field(sa_column=_json(nullable=False))
+    """`tasks.circuit.CircuitState`."""
+    updated_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))

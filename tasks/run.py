@@ -6,54 +6,70 @@ A run begins by claiming the task. What it then does follows from the row alone:
     submitting                 an earlier run may have posted: ask the provider, or the outcome is unknown
     running, can be resumed    go on watching the submission
     running, cannot            an earlier run lost sight of it: the outcome is unknown
+    canceled, still listening  go on watching quietly, for a picture that was paid for
 
-Everything the provider says is recorded before the next thing is read, and a picture is stored before it is announced.
+Only a request that was provably not carried out is sent again; the row then goes back to `queued` until its time comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from providers.contract import (
-    Accepted,
-    Callback,
-    FinalImage,
-    Notice,
-    PartialImage,
-    Progress,
-    Provider,
-    ProviderDefinition,
-    ProviderEvent,
-    Submission,
-    Usage,
-)
+from providers.contract import Accepted, CancelOutcome, Provider, ProviderDefinition, ProviderEvent, Submission
 from providers.errors import FailureCode, InvalidRequestError, OutcomeUnknownError, ProviderError, Transport
+from tasks.accounts import Accounts
+from tasks.arrivals import Arrivals
+from tasks.callbacks import Callbacks
+from tasks.cancel import Cancels, canceled, stored
+from tasks.cancellation import NEVER_SENT, Cancellation, abandoned, stopped, too_late
+from tasks.clocks import Clocks, ExpiredError
 from tasks.errors import NotAnImageError, StorageError
-from tasks.events import (
-    Change,
-    Failed,
-    HandedOff,
-    ImageReady,
-    NoticeGiven,
-    PartialImageReady,
-    Progressed,
-    StatusChanged,
-    Succeeded,
-    UsageReported,
-)
+from tasks.events import Canceled, Failed, HandedOff, RetryScheduled, StatusChanged, Succeeded
 from tasks.failure import Failure, failed, failure_of
 from tasks.history import History
-from tasks.images import ImageStore, image_record
+from tasks.images import ImageStore
 from tasks.journal import Journal
-from tasks.records import ImageKind, ImageRecord, TaskRecord, now
+from tasks.keeper import SUBMISSION, Keeper
+from tasks.patience import patiently
+from tasks.records import TaskRecord, now
+from tasks.retries import Retries
 from tasks.status import TaskStatus
 from tasks.uninterrupted import uninterrupted
 
-SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
+log = logging.getLogger(__name__)
+
+FIND_SECONDS = 300.0
+"""How long to go on asking a provider that cannot be asked whether a request has arrived."""
+ACCEPTANCE_SECONDS = 5.0
+"""How long canceling waits for the provider to accept what it shall stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What runs work with."""
+
+    journal: Journal
+    history: History
+    images: ImageStore
+    arrivals: Arrivals
+    callbacks: Callbacks
+    cancels: Cancels
+    accounts: Accounts
+    clocks: Clocks
+    retries: Retries
+    storage_patience: float
+
+
+class _Ended(Exception):
+    """The task has ended, and its last event is recorded."""
 
 
 class Run:
@@ -64,70 +80,77 @@ class Run:
         task: TaskRecord,
         definition: ProviderDefinition[BaseModel],
         provider: Provider[BaseModel],
+        at: Workplace,
         *,
-        journal: Journal,
-        history: History,
-        images: ImageStore,
-        callback: Callback | None,
+        callback_base_url: str | None,
     ) -> None:
-        self._task = task
         self._definition = definition
         self._provider = provider
-        self._journal = journal
-        self._history = history
-        self._images = images
-        self._callback = callback
-        self._seen: set[tuple[ImageKind, int, int]] = set()
-        self._placeholders: set[asyncio.Task[None]] = set()
-        self._broken: StorageError | None = None
+        self._at = at
+        self._callback_base_url = callback_base_url
+        self._keeper = Keeper(
+            task,
+            at.journal,
+            at.images,
+            arrivals=None if provider.capabilities.resumable else at.arrivals,
+            storage_patience=at.storage_patience,
+        )
+        self._wish = asyncio.Event()
+        self._known: dict[str, int] = {}
+        self._too_late: Cancellation | None = None
 
     async def to_the_end(self) -> None:
         """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
-        try:
-            await self._load_seen()
-            if not self._complete():
-                await self._generate()
-            await self._finish()
-        except ProviderError as exc:
-            await self._fail(failure_of(exc))
-        except NotAnImageError as exc:
-            await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, str(exc)))
-        except StorageError as exc:
-            await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, str(exc)))
-        finally:
-            await asyncio.gather(*self._placeholders)
+        with self._at.cancels.wish(self._task.id) as self._wish:
+            if self._task.cancel_requested_at is not None:
+                self._wish.set()
+            try:
+                await self._begin()
+                if not self._complete():
+                    await self._generate()
+                await self._finish()
+            except _Ended:
+                pass
+            except ExpiredError as exc:
+                await self._fail(exc.failure)
+            except ProviderError as exc:
+                await self._fail(failure_of(exc))
+            except NotAnImageError as exc:
+                await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, str(exc)))
+            except StorageError as exc:
+                await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, str(exc)))
+            finally:
+                await self._keeper.end()
 
     async def give_up(self, error: Exception) -> None:
         """End the task after a fault of this server's own; the log has the details."""
         message = f"This server made a mistake ({type(error).__name__}); its log has the details."
         await self._fail(self._own_failure(FailureCode.INTERNAL, message))
 
-    async def _generate(self) -> None:
-        request = self._request()
-        resume = await self._resume()
-        if resume is None:
-            await self._record(
-                StatusChanged(TaskStatus.SUBMITTING),
-                status=TaskStatus.SUBMITTING,
-                transport=Transport.PERHAPS_SENT.value,
-                submitted_at=now(),
-            )
-        running = self._provider.run(request, reference=self._task.id, resume=resume, callback=self._callback)
-        async with aclosing(running) as events:
-            async for event in events:
-                # What has arrived is kept, also by a server that is being stopped.
-                await uninterrupted(self._take(event))
-        if self._broken is not None:
-            raise self._broken
+    async def crashed(self, runs: int) -> None:
+        """End a task at which this server has died again and again."""
+        message = (
+            f"This server has stopped {runs} times in a row while it worked on this task, so it was given up. Its log "
+            "may say why; look at the provider's usage page before you start it again."
+        )
+        await self._fail(self._own_failure(FailureCode.CRASHED_REPEATEDLY, message))
+
+    @property
+    def _task(self) -> TaskRecord:
+        return self._keeper.task
+
+    @property
+    def _title(self) -> str:
+        return self._definition.title
+
+    async def _begin(self) -> None:
+        images = (await self._at.history.images_of([self._task.id]))[self._task.id]
+        self._known = {image.provider_image_id: image.index for image in images if image.provider_image_id is not None}
+        await self._keeper.begin(images)
 
     def _complete(self) -> bool:
         """Whether every picture is here already: an earlier run then stopped just before it could say so."""
-        return 0 < len(self._finished) >= self._definition.expected_images(self._request())
-
-    @property
-    def _finished(self) -> set[int]:
-        """Which pictures have arrived, in full or as a preview."""
-        return {index for kind, index, _ in self._seen if kind is not ImageKind.PARTIAL}
+        return 0 < len(self._keeper.finished) >= self._definition.expected_images(self._request())
 
     def _request(self) -> BaseModel:
         try:
@@ -136,10 +159,33 @@ class Run:
             # Stored by an older version with other rules.
             transport = Transport(self._task.transport or Transport.NOT_SENT)
             raise InvalidRequestError(
-                f"The stored request no longer fits this version's rules for {self._definition.title}: {exc}",
+                f"The stored request no longer fits this version's rules for {self._title}: {exc}",
                 transport=transport,
                 billed=False if transport is Transport.NOT_SENT else None,
             ) from exc
+
+    async def _generate(self) -> None:
+        request = self._request()
+        resume = await self._resume()
+        if resume is not None:
+            await self._follow(request, resume)
+            return
+        while True:
+            await self._until_its_turn()
+            await self._keeper.record(
+                StatusChanged(TaskStatus.SUBMITTING),
+                status=TaskStatus.SUBMITTING,
+                transport=Transport.PERHAPS_SENT.value,
+                submitted_at=now(),
+                attempt=self._task.attempt + 1,
+                retry_at=None,
+            )
+            try:
+                await self._follow(request, None)
+            except ProviderError as exc:
+                await self._schedule(exc)
+            else:
+                return
 
     async def _resume(self) -> Submission | None:
         """The submission to go on watching; None when nothing has been posted yet."""
@@ -150,116 +196,177 @@ class Run:
             if self._provider.capabilities.resumable:
                 return SUBMISSION.validate_python(task.submission)
             raise OutcomeUnknownError(
-                f"This server stopped while {self._definition.title} was generating, and that answer cannot be opened "
-                "again. The generation was probably finished and billed. It is not sent again on its own; start a new "
-                "task if you want another one.",
+                f"This server stopped while {self._title} was generating, and that answer cannot be opened again. The "
+                "generation was probably finished and billed. It is not sent again on its own; use `retryTask` if you "
+                "want to pay for another one.",
                 transport=Transport.ACCEPTED,
                 request_id=SUBMISSION.validate_python(task.submission).request_id,
             )
-        found = await self._provider.find(task.id)
+        found = await self._find()
         if found is None:
             raise OutcomeUnknownError(
-                f"This server stopped while the request was on its way to {self._definition.title}, which offers no "
-                "way to find out whether it arrived. It may have been billed. It is not sent again on its own; look "
-                "at the provider's usage page before you start a new task.",
+                f"This server stopped while the request was on its way to {self._title}, which offers no way to find "
+                "out whether it arrived. It may have been billed. It is not sent again on its own; look at the "
+                "provider's usage page before you use `retryTask`.",
                 transport=Transport.PERHAPS_SENT,
             )
-        await self._accept(found)
+        if not self._keeper.late:
+            await self._keeper.accept(found)
         return found
 
-    async def _take(self, event: ProviderEvent) -> None:
-        match event:
-            case Accepted(submission):
-                await self._accept(submission)
-            case Progress(fraction, origin, message):
-                progress = Progressed(fraction, origin, message)
-                await self._record(progress, progress=dataclasses.asdict(progress))
-            case PartialImage(index, partial_image_index, data):
-                await self._keep_partial(index, partial_image_index, data)
-            case FinalImage():
-                await self._keep_finished(event)
-            case Usage():
-                usage = UsageReported(event.input_tokens, event.output_tokens, event.total_tokens, dict(event.reported))
-                await self._record(usage, usage=dataclasses.asdict(usage))
-            case Notice(message, parameter):
-                await self._note(NoticeGiven(message, parameter))
+    async def _find(self) -> Submission | None:
+        """Ask the provider whether the request arrived; one that cannot be asked now is asked again."""
+        async for attempt in patiently(OutcomeUnknownError, FIND_SECONDS):
+            with attempt:
+                return await self._provider.find(self._task.id)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _accept(self, submission: Submission) -> None:
-        if self._task.status is TaskStatus.RUNNING:
-            return
-        await self._record(
-            StatusChanged(TaskStatus.RUNNING),
-            status=TaskStatus.RUNNING,
-            transport=Transport.ACCEPTED.value,
-            submission=SUBMISSION.dump_python(submission, mode="json"),
-            accepted_at=now(),
+    async def _until_its_turn(self) -> None:
+        """Wait for the time of another attempt, and for an account that is refusing everything to recover."""
+        if self._task.retry_at is not None:
+            await self._sleep_until(self._task.retry_at)
+        told = False
+        while (seconds := self._at.accounts.admits(self._task.provider)) is not None:
+            if not told:
+                told = True
+                reason = self._at.accounts.reason(self._task.provider)
+                await self._keeper.note(f"Waiting for {self._title}, which has refused or failed before. {reason}")
+            await self._sleep_until(now() + timedelta(seconds=seconds))
+
+    async def _sleep_until(self, at: datetime) -> None:
+        seconds = min((at - now()).total_seconds(), self._at.clocks.left(self._task))
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._wish.wait()
+        except TimeoutError:
+            if self._at.clocks.left(self._task) <= 0:
+                raise ExpiredError(self._at.clocks.failure(self._task)) from None
+        else:
+            raise _Ended  # canceled while it waited: whoever did that has recorded it
+
+    async def _schedule(self, exc: ProviderError) -> None:
+        """Plan another attempt, or raise the error where that could be paid twice, or makes no sense."""
+        pause = self._at.retries.pause(self._task.attempt, exc)
+        if pause is None or self._task.status is not TaskStatus.SUBMITTING or self._wish.is_set():
+            raise exc
+        at = now() + timedelta(seconds=pause)
+        await self._keeper.record(
+            RetryScheduled(self._task.attempt + 1, at, failure_of(exc)),
+            status=TaskStatus.QUEUED,
+            transport=Transport.NOT_SENT.value,
+            submitted_at=None,
+            retry_at=at,
         )
 
-    async def _note(self, notice: NoticeGiven) -> None:
-        await self._record(notice, notices=[*self._task.notices, dataclasses.asdict(notice)])
-
-    async def _keep_partial(self, index: int, partial_image_index: int, data: bytes) -> None:
-        """Store and show an earlier stage. One that cannot be kept costs nothing, so the task goes on without it."""
-        key = (ImageKind.PARTIAL, index, partial_image_index)
-        if key in self._seen:
-            return
-        try:
-            stored = await self._images.put(data)
-        except StorageError as exc:
-            await self._note(
-                NoticeGiven(f"Partial image {partial_image_index} of picture {index} was lost. {exc}", None)
-            )
-            return
-        image = image_record(self._task, stored, ImageKind.PARTIAL, index, partial_image_index=partial_image_index)
-        making = self._images.begin_placeholder(image, data)
-        await self._record(PartialImageReady(index, partial_image_index, image.id), image=image)
-        keeping = asyncio.create_task(self._images.keep_placeholder(image.id, making))
-        self._placeholders.add(keeping)
-        keeping.add_done_callback(self._placeholders.discard)
-        self._seen.add(key)
-
-    async def _keep_finished(self, final: FinalImage) -> None:
-        """Store and show a picture that is finished. It must be whole before anybody is told.
-
-        One that cannot be kept makes the task fail in the end, after the others have been kept.
-        """
-        kind = ImageKind.PREVIEW if final.preview else ImageKind.FINAL
-        key = (kind, final.index, -1)
-        if key in self._seen:
-            return
-        try:
-            stored = await self._images.put(final.data)
-            placeholder = await self._images.placeholder(final.data, stored.measured.format)
-        except StorageError as exc:
-            self._broken = self._broken or exc
-            return
-        image = image_record(
-            self._task, stored, kind, final.index, placeholder=placeholder, provider_image_id=final.provider_image_id
+    async def _follow(self, request: BaseModel, resume: Submission | None) -> None:
+        """Keep everything the provider says, until it has said everything, or somebody or a clock ends it."""
+        callback = None
+        if self._callback_base_url is not None and self._definition.reports:
+            callback = await self._at.callbacks.open(self._task, self._callback_base_url)
+        running = self._provider.run(
+            request, reference=self._task.id, resume=resume, callback=callback, known=self._known
         )
-        values = {} if self._task.effective else {"effective": dataclasses.asdict(final.effective)}
-        await self._record(ImageReady(final.index, image.id), image=image, **values)
-        self._seen.add(key)
+        consuming = asyncio.create_task(self._consume(running, paying=resume is None))
+        wishing = asyncio.create_task(self._wish.wait())
+        try:
+            await self._watch_over(consuming, wishing)
+        finally:
+            consuming.cancel()
+            wishing.cancel()
+            await asyncio.gather(consuming, wishing, return_exceptions=True)
+        if self._keeper.broken is not None and not self._keeper.late:
+            raise self._keeper.broken
+
+    async def _consume(self, running: AsyncGenerator[ProviderEvent, None], *, paying: bool) -> None:
+        accounts, provider = self._at.accounts, self._task.provider
+        try:
+            async with aclosing(running) as events:
+                async for event in events:
+                    # What has arrived is kept, also by a server that is being stopped.
+                    await uninterrupted(self._keeper.take(event))
+                    if isinstance(event, Accepted):
+                        await accounts.succeeded(provider)
+        except ProviderError as exc:
+            await accounts.failed(provider, exc)
+            raise
+        except BaseException:
+            if paying:
+                accounts.abandoned(provider)
+            raise
+
+    async def _watch_over(self, consuming: asyncio.Task[None], wishing: asyncio.Task[bool]) -> None:
+        waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {consuming}
+        if not self._keeper.late:
+            waiting.add(wishing)
+        while True:
+            left = self._at.clocks.left(self._task)
+            done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if consuming in done:
+                return await consuming
+            if not done:
+                raise ExpiredError(self._at.clocks.failure(self._task))
+            waiting.discard(wishing)
+            await self._cancel(consuming)
+
+    async def _cancel(self, consuming: asyncio.Task[None]) -> None:
+        """Do what can be done to stop a generation that is on its way, and record what that achieved."""
+        outcome = await self._ask_to_stop(consuming)
+        if consuming.done():
+            return
+        if outcome is CancelOutcome.TOO_LATE:
+            self._too_late = too_late(self._title)
+        elif outcome is CancelOutcome.STOPPED:
+            consuming.cancel()
+            await asyncio.wait([consuming])
+            await self._end_canceled(stopped(self._title))
+            raise _Ended
+        else:
+            transport = Transport(self._task.transport or Transport.PERHAPS_SENT)
+            await self._end_canceled(abandoned(self._title, transport), listening=True)
+            self._keeper.late = True
+
+    async def _ask_to_stop(self, consuming: asyncio.Task[None]) -> CancelOutcome:
+        if self._provider.capabilities.cancellable and self._task.submission is None:
+            accepted = asyncio.create_task(self._keeper.accepted.wait())
+            await asyncio.wait([accepted, consuming], timeout=ACCEPTANCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            accepted.cancel()
+        if self._task.submission is None:
+            return CancelOutcome.ABANDONED
+        return await self._provider.cancel(SUBMISSION.validate_python(self._task.submission))
+
+    async def _end_canceled(self, cancellation: Cancellation, *, listening: bool = False) -> None:
+        await self._keeper.record(Canceled(cancellation), **canceled(cancellation), listening=listening)
 
     async def _finish(self) -> None:
-        if self._finished:
-            await self._record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
+        if self._keeper.late:
+            await self._at.journal.settle(self._task, listening=False)
+        elif self._keeper.finished:
+            if self._wish.is_set():
+                self._too_late = too_late(self._title)
+            values: dict[str, Any] = {} if self._too_late is None else {"cancellation": stored(self._too_late)}
+            await self._keeper.record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now(), **values)
         elif not self._provider.capabilities.delivers_images:
-            await self._record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
+            await self._keeper.record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
         else:
-            message = f"{self._definition.title} reported success, but delivered no picture."
+            message = f"{self._title} reported success, but delivered no picture."
             await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, message))
 
     async def _fail(self, failure: Failure) -> None:
-        await self._record(Failed(failure), **failed(failure))
+        if self._keeper.late:
+            log.info("Task %s was canceled, and brought nothing more: %s", self._task.id, failure.message)
+            await self._at.journal.settle(self._task, listening=False)
+        elif self._wish.is_set() and self._too_late is None and failure.code is not FailureCode.STORAGE_FAILED:
+            await self._end_canceled(self._canceled_by(failure))
+        else:
+            await self._keeper.record(Failed(failure), **failed(failure))
+
+    def _canceled_by(self, failure: Failure) -> Cancellation:
+        """What canceling achieved, where the generation ended badly at the same moment."""
+        if failure.billed is False:
+            return NEVER_SENT
+        return abandoned(self._title, failure.transport)
 
     def _own_failure(self, code: FailureCode, message: str) -> Failure:
         transport = Transport(self._task.transport or Transport.NOT_SENT)
         billed = {Transport.NOT_SENT: False, Transport.PERHAPS_SENT: None, Transport.ACCEPTED: True}[transport]
         return Failure(code=code, message=message, retryable=False, billed=billed, transport=transport)
-
-    async def _record(self, change: Change, *, image: ImageRecord | None = None, **values: object) -> None:
-        self._task = await self._journal.append(self._task, change, image=image, **values)
-
-    async def _load_seen(self) -> None:
-        for image in (await self._history.images_of([self._task.id]))[self._task.id]:
-            self._seen.add((image.kind, image.index, image.partial_image_index))

@@ -27,10 +27,34 @@ class TaskSettings(BaseSettings):
     Default: the folder `images` in the data folder."""
 
     concurrency: int = Field(default=32, ge=1, le=1000)
-    """Most generations that run at the same time; the others wait in the queue."""
+    """Most generations of one provider that a node runs at the same time; the others wait in the queue."""
+
+    queue_seconds: float = Field(default=86_400, gt=0)
+    """Longest wait in the queue; a task that has waited longer fails with QUEUE_TIMED_OUT, and nothing was billed."""
+
+    generation_seconds: float = Field(default=3_600, gt=0)
+    """Longest generation, from the request that pays to the last picture; then the task fails with
+    GENERATION_TIMED_OUT."""
+
+    total_seconds: float = Field(default=90_000, gt=0)
+    """Longest life of a task, waiting and generation together; then it fails with TOTAL_TIMED_OUT."""
+
+    retry_attempts: int = Field(default=5, ge=1, le=100)
+    """How often a request is sent that the provider turns away without making anything. 1: never again."""
+
+    retry_seconds: float = Field(default=60, ge=0, le=3_600)
+    """Longest pause between two attempts; a provider that asks for a longer one makes the task fail instead."""
+
+    storage_patience_seconds: float = Field(default=60, ge=0)
+    """How long a finished picture is held in memory while the picture store refuses it, before it is given up."""
+
+    lease_seconds: float = Field(default=10, ge=2)
+    """A node that says nothing to the database for so long is taken for dead, and the others take over its tasks.
+    PostgreSQL only."""
 
     shutdown_seconds: float = Field(default=5.0, ge=0, le=600)
-    """How long a stopping server waits for running generations before it leaves them to the next start."""
+    """How long a stopping server waits for running generations before it hands them over to another node, or to the
+    next start."""
 
     @field_validator("database_url")
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 from pydantic import BaseModel, JsonValue
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from tasks.database import Database
@@ -16,7 +17,12 @@ from tasks.errors import IdempotencyConflictError
 from tasks.events import StatusChanged, TaskEvent
 from tasks.journal import Journal
 from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord
+from tasks.signals import Signals
 from tasks.status import TaskStatus
+from tasks.turn import next_turn
+
+QUEUED_SIGNAL = "queued"
+"""The hint to other nodes that a queue, the text of the hint, has more than this node can start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,28 +37,38 @@ class NewTask:
     tags: Sequence[str] = ()
     metadata: JsonValue = None
     project: str = DEFAULT_PROJECT
+    retried_from: str | None = None
 
 
-async def start(new: NewTask, *, database: Database, journal: Journal, engine: Engine) -> TaskRecord:
+async def start(new: NewTask, *, database: Database, journal: Journal, engine: Engine, signals: Signals) -> TaskRecord:
     """Store the task and queue it. With an idempotency key that was used before, answer with that task instead.
 
     Raises `IdempotencyConflictError` when the key belongs to another request.
     """
-    task = _record(new)
 
     def store(session: Session) -> TaskRecord | TaskEvent:
+        task = _record(new)
         if earlier := _earlier(session, task):
             return earlier
+        task.turn = next_turn(session, task.project, task.provider)
         event = journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
-        engine.enqueue(session, task.id)
+        engine.enqueue(session, task.id, task.provider, task.turn)
+        if engine.full(task.provider):
+            signals.send(session, QUEUED_SIGNAL, task.provider)
         return event
 
-    stored = await database.write(store)
+    try:
+        stored = await database.write(store)
+    except IntegrityError:
+        if new.idempotency_key is None:
+            raise
+        # The same key arrived on another connection at the same instant, and was first; it is there to be found now.
+        stored = await database.write(store)
     if isinstance(stored, TaskRecord):
         return stored
     journal.publish(stored)
-    engine.wake()
-    return task
+    engine.wake(new.provider)
+    return stored.task
 
 
 def _earlier(session: Session, task: TaskRecord) -> TaskRecord | None:
@@ -70,6 +86,8 @@ def _earlier(session: Session, task: TaskRecord) -> TaskRecord | None:
 def _record(new: NewTask) -> TaskRecord:
     request: JsonObject = new.request.model_dump(mode="json", exclude_none=True)
     asked = {"provider": new.provider, "request": request, "name": new.name, "tags": new.tags, "metadata": new.metadata}
+    if new.retried_from is not None:
+        asked["retried_from"] = new.retried_from
     model = request.get("model")
     return TaskRecord(
         project=new.project,
@@ -83,4 +101,5 @@ def _record(new: NewTask) -> TaskRecord:
         name=new.name,
         tags=list(new.tags),
         client_metadata=new.metadata,
+        retried_from=new.retried_from,
     )

@@ -8,7 +8,11 @@ from providers.described import DescribedEnum
 class TaskStatus(DescribedEnum):
     """Where a task is in its life."""
 
-    QUEUED = "queued", "Stored, and waiting for a worker. Nothing has been sent to the provider."
+    QUEUED = (
+        "queued",
+        "Stored, and waiting for its turn, or for another attempt after the provider turned it away. Nothing has been "
+        "made.",
+    )
     SUBMITTING = "submitting", "The request that pays is on its way to the provider."
     RUNNING = "running", "The provider has accepted it and is generating."
     SUCCEEDED = "succeeded", "Every picture that was asked for has arrived and is stored."

@@ -10,6 +10,7 @@ import strawberry
 
 from graph.enums import TaskStatus
 from graph.ids import encode
+from graph.types.cancellation import Cancellation, cancellation_of
 from graph.types.failure import Failure, failure_of
 from graph.types.image import Image, image_of
 from graph.types.task import Notice, Progress, Task, Usage, notice_of, progress_of, task_of, usage_of
@@ -89,6 +90,33 @@ class TaskFailed(TaskEvent):
 
 
 @strawberry.type(
+    description="The provider turned the request away before anything was made, as it does with too many of them. It "
+    "is sent again."
+)
+class TaskRetryScheduled(TaskEvent):
+    """Another attempt."""
+
+    attempt: int = strawberry.field(description="The number of the next attempt; the first one was 1.")
+    retry_at: datetime = strawberry.field(description="When it is sent again.")
+    failure: Failure = strawberry.field(description="Why it was turned away.")
+
+
+@strawberry.type(
+    description="Somebody wants a task to be canceled that was on its way already. `TaskCanceled` follows, or another "
+    "end where it was too late."
+)
+class TaskCancelRequested(TaskEvent):
+    """A wish."""
+
+
+@strawberry.type(description="The task was canceled. The last event of a task.")
+class TaskCanceled(TaskEvent):
+    """The end that somebody wanted."""
+
+    cancellation: Cancellation = strawberry.field(description="What that achieved.")
+
+
+@strawberry.type(
     description="The provider has accepted it, but documents no way to fetch the result. The last event of a task."
 )
 class TaskHandedOff(TaskEvent):
@@ -106,6 +134,9 @@ EVENT_TYPES = (
     NoticeGiven,
     TaskSucceeded,
     TaskFailed,
+    TaskRetryScheduled,
+    TaskCancelRequested,
+    TaskCanceled,
     TaskHandedOff,
 )
 
@@ -143,6 +174,12 @@ def _kind_of(event: events.TaskEvent, task: Task) -> tuple[Callable[..., TaskEve
             return TaskSucceeded, {}
         case events.Failed(failure):
             return TaskFailed, {"failure": failure_of(failure)}
+        case events.RetryScheduled(attempt, at, failure):
+            return TaskRetryScheduled, {"attempt": attempt, "retry_at": at, "failure": failure_of(failure)}
+        case events.CancelRequested():
+            return TaskCancelRequested, {}
+        case events.Canceled(cancellation):
+            return TaskCanceled, {"cancellation": cancellation_of(cancellation)}
         case events.HandedOff():
             return TaskHandedOff, {"provider_task_id": task.provider_task_id}
 

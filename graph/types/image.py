@@ -32,6 +32,10 @@ class Image(Node):
     media_type: str = strawberry.field(description="The file's type, read from its bytes, like `image/png`.")
     byte_size: BigInt = strawberry.field(description="The size of the file in bytes.")
     sha256: str = strawberry.field(description="The SHA-256 of the file in hexadecimal; also its HTTP ETag.")
+    late: bool = strawberry.field(
+        description="Whether it arrived after its task had been canceled or given up, and was kept because it was paid "
+        "for."
+    )
     created_at: datetime = strawberry.field(description="When it was stored.")
 
     @strawberry.field(
@@ -85,5 +89,6 @@ def image_of(record: ImageRecord) -> Image:
         media_type=record.media_type,
         byte_size=BigInt(record.byte_size),
         sha256=record.sha256,
+        late=record.late,
         created_at=record.created_at,
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import strawberry
 from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
 import resolvers.providers
 from graph.context import Info
-from graph.enums import ParameterType
+from graph.enums import CircuitStatus, FailureCode, ParameterType
 from providers import contract, parameters
-from resolvers.providers import ProviderEntry
+from resolvers.providers import AccountHealth, ProviderEntry
 
 
 @strawberry.type(description="One value of a closed list.")
@@ -68,13 +70,32 @@ class Credit:
     total: float | None = strawberry.field(description="How much there was, where the provider says so.")
 
 
-@strawberry.type(description="What a provider says about the account.")
+@strawberry.type(
+    description="Whether generations are sent to the account, judged by what became of those that were. Nothing is "
+    "ever sent only to find out."
+)
+class Circuit:
+    """A circuit breaker, shared by all nodes."""
+
+    status: CircuitStatus = strawberry.field(description="Whether generations are sent.")
+    failures: int = strawberry.field(description="How many in a row have failed in a way that looks like an outage.")
+    opened_at: datetime | None = strawberry.field(description="Since when it has not been closed.")
+    retry_at: datetime | None = strawberry.field(description="When the next generation may be sent.")
+    last_failure: FailureCode | None = strawberry.field(description="What the last failure was that counted.")
+    last_message: str | None = strawberry.field(description="The same in words.")
+    last_success_at: datetime | None = strawberry.field(
+        description="When the provider last accepted a generation, within ten seconds."
+    )
+
+
+@strawberry.type(description="What is known about the account at a provider.")
 class ProviderHealth:
     """The answer to a question that costs nothing."""
 
     usable: bool = strawberry.field(description="Whether generations can be started.")
     message: str = strawberry.field(description="What is the matter, for a person.")
     credits: list[Credit] = strawberry.field(description="What is left of the account's credits.")
+    circuit: Circuit = strawberry.field(description="What this server's own traffic has shown.")
 
 
 @strawberry.type(description="A remote image API that this server can use.")
@@ -98,18 +119,30 @@ class Provider:
         return [_parameter(parameter) for parameter in self.entry.parameters]
 
     @strawberry.field(
-        description="What the provider says about the account, asked now; null for one that cannot be asked. It "
-        "never generates anything."
+        description="What is known about the account: what the provider says now, where it can be asked, and what has "
+        "become of the generations that were sent to it. It never generates anything."
     )
     async def health(self, info: Info) -> ProviderHealth | None:
         """Asked only when it is selected."""
-        found = await resolvers.providers.health(info.context.darkroom, self.name)
-        return None if found is None else _health(found)
+        return _health(await resolvers.providers.health(info.context.darkroom, self.name))
 
 
-def _health(found: contract.Health) -> ProviderHealth:
-    credits = [Credit(kind=one.kind, left=one.left, total=one.total) for one in found.credits]
-    return ProviderHealth(usable=found.usable, message=found.message, credits=credits)
+def _health(found: AccountHealth) -> ProviderHealth:
+    asked = () if found.asked is None else found.asked.credits
+    return ProviderHealth(
+        usable=found.usable,
+        message=found.message,
+        credits=[Credit(kind=one.kind, left=one.left, total=one.total) for one in asked],
+        circuit=Circuit(
+            status=found.circuit.state,
+            failures=found.circuit.failures,
+            opened_at=found.circuit.opened_at,
+            retry_at=found.circuit.retry_at,
+            last_failure=found.circuit.last_failure,
+            last_message=found.circuit.last_message,
+            last_success_at=found.circuit.last_success_at,
+        ),
+    )
 
 
 def provider_of(entry: ProviderEntry) -> Provider:

@@ -10,15 +10,18 @@ from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
 import resolvers.providers
+import resolvers.tasks
 from graph.context import Info
 from graph.enums import ImageKind, ProgressOrigin, TaskStatus
 from graph.ids import encode
 from graph.requests import TaskRequest, requested_of
+from graph.types.cancellation import Cancellation, cancellation_of
 from graph.types.failure import Failure, failure_of
 from graph.types.image import Image, image_of
 from graph.types.node import Node
 from graph.types.provider import Provider, provider_of
 from providers.contract import Effective
+from tasks.cancellation import CANCELLATION
 from tasks.events import NOTICES, PROGRESSED, USAGE, NoticeGiven, Progressed, UsageReported
 from tasks.failure import FAILURE
 from tasks.history import finished
@@ -86,6 +89,12 @@ class Task(Node):
     last_sequence: int = strawberry.field(
         description="The sequence of its newest event: watch with `after` set to it to get only what is new."
     )
+    attempt: int = strawberry.field(
+        description="How many times its request has been sent. More than once only where the provider had turned it "
+        "away before anything was made."
+    )
+    retry_at: datetime | None = strawberry.field(description="When it is sent again, while it waits for that.")
+    cancel_requested_at: datetime | None = strawberry.field(description="When somebody first wanted it canceled.")
     created_at: datetime = strawberry.field(description="When it was started.")
     submitted_at: datetime | None = strawberry.field(description="When the request that pays left this server.")
     accepted_at: datetime | None = strawberry.field(description="When the provider accepted it.")
@@ -130,6 +139,30 @@ class Task(Node):
         stored = self.record.failure
         return None if stored is None else failure_of(FAILURE.validate_python(stored))
 
+    @strawberry.field(description="What canceling it achieved; null unless somebody canceled it.")
+    def cancellation(self) -> Cancellation | None:
+        """The stored cancellation."""
+        stored = self.record.cancellation
+        return None if stored is None else cancellation_of(CANCELLATION.validate_python(stored))
+
+    @strawberry.field(
+        description="Its place among the tasks that wait for the same provider, 1 for the next one; null unless it "
+        "waits. Projects take turns, so it may move back as well."
+    )
+    async def queue_position(self, info: Info) -> int | None:
+        """Counted now."""
+        if self.record.status is not TaskStatus.QUEUED:
+            return None
+        return await resolvers.tasks.queue_position(info.context.darkroom, self.record)
+
+    @strawberry.field(description="The task that this one repeats.")
+    async def retried_from(self, info: Info) -> Task | None:
+        """The older one."""
+        if self.record.retried_from is None:
+            return None
+        found = await resolvers.tasks.task(info.context.darkroom, self.record.retried_from)
+        return None if found is None else task_of(found)
+
     @strawberry.field(
         description="Its finished pictures, in order; previews where the provider sells them. They are kept even "
         "when it failed later."
@@ -161,6 +194,9 @@ def task_of(record: TaskRecord) -> Task:
         idempotency_key=record.idempotency_key,
         provider_task_id=_provider_task_id(record.submission),
         last_sequence=record.last_sequence,
+        attempt=record.attempt,
+        retry_at=record.retry_at,
+        cancel_requested_at=record.cancel_requested_at,
         created_at=record.created_at,
         submitted_at=record.submitted_at,
         accepted_at=record.accepted_at,

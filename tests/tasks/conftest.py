@@ -15,6 +15,7 @@ from tasks.history import History
 from tasks.images import ImageStore
 from tasks.journal import Journal
 from tasks.records import TaskRecord
+from tasks.signals import Signals
 from tasks.status import TaskStatus
 
 
@@ -27,6 +28,7 @@ class Shelf:
     journal: Journal
     history: History
     images: ImageStore
+    signals: Signals
 
     async def claimed(self) -> TaskRecord:
         """A new task that this test has claimed."""
@@ -37,12 +39,22 @@ class Shelf:
         return claimed
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'darkroom.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
 @pytest.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    """Empty, on SQLite and a folder."""
-    database = Database(f"sqlite:///{tmp_path / 'darkroom.db'}")
+async def shelf(database_url: str, tmp_path: Path) -> AsyncIterator[Shelf]:
+    """Empty, on a database of each kind and a folder."""
+    database = Database(database_url)
     await database.migrate()
     feed = Feed()
     images = ImageStore((tmp_path / "images").as_uri(), database)
-    yield Shelf(database, feed, Journal(database, feed), History(database), images)
+    signals = Signals(database)
+    yield Shelf(database, feed, Journal(database, feed, signals), History(database), images, signals)
     await database.close()

@@ -1,32 +1,21 @@
-"""The database: migrations, and what SQLite has to be told."""
+"""The database: what it keeps, and how."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 from sqlmodel import Session
 
-from tasks.database import Database, alembic_config
 from tasks.events import NoticeGiven
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_migrations_make_the_tables_that_the_code_expects(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'new' / 'darkroom.db'}")
-    await database.migrate()
-    await database.migrate()
-    await asyncio.to_thread(command.check, alembic_config(database.sync_url))
-    await database.close()
-
-
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sqlite_keeps_what_was_committed_through_a_power_cut(shelf: Shelf) -> None:
     def read(session: Session) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys")

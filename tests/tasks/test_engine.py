@@ -18,9 +18,11 @@ def test_the_version_of_dbos_is_the_one_whose_private_names_are_used() -> None:
 
 SCRIPT = """
 import asyncio, sys
+from providers.limits import Limits
 from tasks import engine
 from tasks.database import Database
 engine.POLLING_SECONDS = 3600.0
+QUEUE = "openai_images"
 
 async def main(path):
     database = Database(f"sqlite:///{path}")
@@ -38,18 +40,18 @@ async def main(path):
         if len(ran) == 20:
             everything.set()
 
-    worker = engine.Engine(database, run, concurrency=4)
-    await worker.start()
+    worker = engine.Engine(database, run, {QUEUE: Limits()}, concurrency=4)
+    await worker.start("here")
     def broken(session):
-        worker.enqueue(session, "rolled back")
+        worker.enqueue(session, "rolled back", QUEUE, 0)
         raise LookupError
     try:
         await database.write(broken)
     except LookupError:
         pass
     for number in range(20):
-        await database.write(lambda session: worker.enqueue(session, f"task {number}"))
-        worker.wake()
+        await database.write(lambda session: worker.enqueue(session, f"task {number}", QUEUE, 0))
+        worker.wake(QUEUE)
     async with asyncio.timeout(20):
         await everything.wait()
     await worker.drain(5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 from PIL import Image
@@ -22,10 +22,18 @@ from providers.contract import (
     ProviderEvent,
     Submission,
 )
+from providers.limits import Limits
 from providers.sandbox.ledger import Ledger
+from tasks.accounts import Accounts
+from tasks.arrivals import Arrivals
+from tasks.callbacks import Callbacks
+from tasks.cancel import Cancels
+from tasks.clocks import Clocks
 from tasks.events import Failed, NoticeGiven, Succeeded
+from tasks.keeper import Keeper
 from tasks.records import TaskRecord
-from tasks.run import Run
+from tasks.retries import Retries
+from tasks.run import Run, Workplace
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +47,7 @@ class Scripted:
     """A provider that says what a test wants it to say, and counts how often it was paid."""
 
     sandbox = True
+    limits = Limits()
     capabilities = Capabilities(
         max_images=10,
         max_partial_images=3,
@@ -61,6 +70,7 @@ class Scripted:
         reference: str,
         resume: Submission | None = None,
         callback: Callback | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> AsyncGenerator[ProviderEvent, None]:
         self.posts += resume is None
         for event in self._events:
@@ -93,6 +103,21 @@ def picture(colour: str = "red") -> bytes:
     return made.getvalue()
 
 
+def workplace(shelf: Shelf) -> Workplace:
+    return Workplace(
+        journal=shelf.journal,
+        history=shelf.history,
+        images=shelf.images,
+        arrivals=Arrivals(shelf.images),
+        callbacks=Callbacks(shelf.database, shelf.images, shelf.signals),
+        cancels=Cancels(shelf.database, shelf.journal, shelf.signals),
+        accounts=Accounts(shelf.database, shelf.signals, ["openai_images"]),
+        clocks=Clocks(queue=60, generation=60, total=60),
+        retries=Retries(attempts=3, seconds=0.01),
+        storage_patience=0,
+    )
+
+
 async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, n: int = 1) -> list[object]:
     """Run a task of its own, or this one, to its end; the changes in its log."""
     task = task or await shelf.claimed()
@@ -112,10 +137,8 @@ async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, 
         task,
         definition,  # type: ignore[arg-type]
         provider,  # type: ignore[arg-type]
-        journal=shelf.journal,
-        history=shelf.history,
-        images=shelf.images,
-        callback=None,
+        workplace(shelf),
+        callback_base_url=None,
     ).to_the_end()
     _, events = await shelf.history.events(task.id, 0)
     return [event.change for event in events]
@@ -152,11 +175,10 @@ async def test_a_run_that_stopped_just_before_its_last_event_is_a_success_and_pa
     async def die(*_: object, **__: object) -> None:
         raise ConnectionError("the database is away")
 
-    dying = Shelf(shelf.database, shelf.feed, shelf.journal, shelf.history, shelf.images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "_finish", die)
         with pytest.raises(ConnectionError):
-            await run(dying, first, task)
+            await run(shelf, first, task)
     again = await shelf.journal.claim(task.id)
     assert again is not None
     second = Scripted([])
@@ -169,7 +191,7 @@ async def test_a_run_that_stopped_just_before_its_last_event_is_a_success_and_pa
 async def test_a_second_run_of_a_stream_that_was_lost_never_posts(shelf: Shelf) -> None:
     task = await shelf.claimed()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_keep_finished", _die)
+        patch.setattr(Keeper, "take", _die)
         with pytest.raises(ConnectionError):
             await run(shelf, Scripted([Accepted(Submission()), FinalImage(0, picture())]), task)
     again = await shelf.journal.claim(task.id)

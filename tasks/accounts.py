@@ -1,0 +1,113 @@
+"""What is known about the accounts at the providers, on all nodes together: is it any use to send something now?
+
+Each node has a circuit per account that its own traffic feeds. When one changes, it is written down and the others are
+told, so that a node that has sent nothing yet need not find out for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from providers.errors import ProviderError
+from tasks.circuit import CIRCUIT_STATE, Circuit, CircuitState
+from tasks.database import Database
+from tasks.errors import DatabaseUnavailableError
+from tasks.records import AccountRecord, now
+from tasks.signals import Signals
+
+log = logging.getLogger(__name__)
+
+CIRCUIT_SIGNAL = "circuit"
+"""The hint to other nodes that the circuit of a provider, the text of the hint, has changed."""
+
+
+class Accounts:
+    """The circuits of all accounts."""
+
+    def __init__(self, database: Database, signals: Signals, providers: Iterable[str]) -> None:
+        self._database = database
+        self._signals = signals
+        self._circuits = {name: Circuit() for name in providers}
+        self._loading: set[asyncio.Task[None]] = set()
+        signals.on(CIRCUIT_SIGNAL, self._changed_elsewhere)
+
+    async def open(self) -> None:
+        """Begin with what is written down."""
+        for provider in self._circuits:
+            await self._load(provider)
+
+    def admits(self, provider: str) -> float | None:
+        """None when a request may be sent now; otherwise the seconds to wait before asking again."""
+        return self._circuits[provider].admits()
+
+    def state(self, provider: str) -> CircuitState:
+        """What is known about an account."""
+        return self._circuits[provider].state
+
+    async def read(self, provider: str) -> CircuitState:
+        """What all nodes together know about an account; a node that sends nothing itself may have missed a hint."""
+        await self._load(provider)
+        return self.state(provider)
+
+    def reason(self, provider: str) -> str:
+        """Why nothing is sent to it now, for a person."""
+        state = self.state(provider)
+        until = f" It is tried again at {_time(state.retry_at)}." if state.retry_at is not None else ""
+        return f"{state.last_message or ''}{until}".strip()
+
+    async def succeeded(self, provider: str) -> None:
+        """It has accepted a generation."""
+        await self._change(provider, None)
+
+    async def failed(self, provider: str, error: ProviderError) -> None:
+        """It has refused or failed."""
+        await self._change(provider, error)
+
+    def abandoned(self, provider: str) -> None:
+        """A request ended without telling anything about the account."""
+        self._circuits[provider].abandoned()
+
+    async def _change(self, provider: str, error: ProviderError | None) -> None:
+        circuit = self._circuits[provider]
+        before = circuit.state
+        if error is None:
+            circuit.succeeded()
+        else:
+            circuit.failed(error)
+        after = circuit.state
+        if before == after:
+            return
+        if before.state is not after.state:
+            log.warning("The circuit of %s is %s. %s", provider, after.state.value, self.reason(provider))
+        try:
+            await self._database.write(lambda session: self._save(session, provider, after))
+        except (DatabaseUnavailableError, SQLAlchemyError) as exc:
+            log.warning("The other nodes could not be told about the circuit of %s: %s", provider, exc)
+
+    def _save(self, session: Session, provider: str, state: CircuitState) -> None:
+        record = session.get(AccountRecord, provider) or AccountRecord(provider=provider, circuit={})
+        record.circuit = CIRCUIT_STATE.dump_python(state, mode="json")
+        record.updated_at = now()
+        session.add(record)
+        self._signals.send(session, CIRCUIT_SIGNAL, provider)
+
+    def _changed_elsewhere(self, provider: str) -> None:
+        if provider in self._circuits:
+            loading = asyncio.create_task(self._load(provider))
+            self._loading.add(loading)
+            loading.add_done_callback(self._loading.discard)
+
+    async def _load(self, provider: str) -> None:
+        record = await self._database.read(lambda session: session.get(AccountRecord, provider))
+        if record is not None:
+            self._circuits[provider] = Circuit(CIRCUIT_STATE.validate_python(record.circuit))
+
+
+def _time(at: datetime) -> str:
+    return at.strftime("%H:%M:%S UTC")

@@ -1,0 +1,72 @@
+"""Notes of finished pictures that are stored, but not yet recorded.
+
+Between the two a server can die. Where the provider's answer cannot be opened again, the note is what lets the next run
+show the picture all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+from pydantic import ValidationError as BrokenNoteError
+
+from providers.contract import Effective
+from tasks.errors import StorageError
+from tasks.images import ImageStore, Stored
+from tasks.records import ImageKind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A finished picture that is in the store."""
+
+    kind: ImageKind
+    index: int
+    stored: Stored
+    placeholder: str | None
+    provider_image_id: str | None
+    effective: Effective
+
+
+ARRIVAL: TypeAdapter[Arrival] = TypeAdapter(Arrival)
+
+
+class Arrivals:
+    """The notes, in the image store, under the id of their task."""
+
+    def __init__(self, images: ImageStore) -> None:
+        self._images = images
+
+    async def note(self, task_id: str, arrival: Arrival) -> None:
+        """Leave a note. Failing to do so is no reason to stop: it is only needed after a crash."""
+        try:
+            await self._images.keep(
+                f"{_folder(task_id)}/{arrival.kind.value}-{arrival.index}", ARRIVAL.dump_json(arrival)
+            )
+        except StorageError as exc:
+            log.warning("Task %s: no note of picture %d could be left: %s", task_id, arrival.index, exc)
+
+    async def of(self, task_id: str) -> list[Arrival]:
+        """What has arrived for a task, as far as the notes tell."""
+        found = []
+        for key in await self._images.keys(_folder(task_id)):
+            try:
+                found.append(ARRIVAL.validate_json(await self._images.kept(key)))
+            except (StorageError, BrokenNoteError) as exc:
+                log.warning("The note %s cannot be read: %s", key, exc)
+        return sorted(found, key=lambda arrival: arrival.index)
+
+    async def forget(self, task_id: str) -> None:
+        """Remove the notes of a task that has ended."""
+        try:
+            await self._images.forget(await self._images.keys(_folder(task_id)))
+        except StorageError as exc:
+            log.warning("The notes of task %s could not be removed: %s", task_id, exc)
+
+
+def _folder(task_id: str) -> str:
+    return f"arrivals/{task_id}"

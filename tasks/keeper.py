@@ -1,0 +1,227 @@
+"""Keeping what a provider says: every event of it becomes a change of the task, every picture a file and a row.
+
+Everything is recorded before the next thing is read, and a picture is stored before it is announced. Once the task has
+ended for its readers (it was canceled, or another run has taken it over), only pictures are kept, and marked as late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from providers.contract import (
+    Accepted,
+    FinalImage,
+    Notice,
+    PartialImage,
+    Progress,
+    ProviderEvent,
+    Submission,
+    Usage,
+)
+from providers.errors import Transport
+from tasks.arrivals import Arrival, Arrivals
+from tasks.errors import LostTaskError, NotAnImageError, StorageError
+from tasks.events import Change, ImageReady, NoticeGiven, PartialImageReady, Progressed, StatusChanged, UsageReported
+from tasks.images import ImageStore, Stored, image_record
+from tasks.journal import Journal
+from tasks.patience import patiently
+from tasks.records import ImageKind, ImageRecord, TaskRecord, now
+from tasks.status import TaskStatus
+
+log = logging.getLogger(__name__)
+
+SUBMISSION: TypeAdapter[Submission] = TypeAdapter(Submission)
+
+
+class Keeper:
+    """Writes down one run of one task. `task` is its row as this run last saw it.
+
+    `arrivals` is None where the provider can be asked for its pictures again.
+    """
+
+    def __init__(
+        self,
+        task: TaskRecord,
+        journal: Journal,
+        images: ImageStore,
+        *,
+        arrivals: Arrivals | None,
+        storage_patience: float,
+    ) -> None:
+        self.task = task
+        self.broken: StorageError | None = None
+        """Why a finished picture could not be kept, if one could not."""
+        self.accepted = asyncio.Event()
+        """Set when the provider has taken the task."""
+        self._journal = journal
+        self._images = images
+        self._arrivals = arrivals
+        self._storage_patience = storage_patience
+        self._seen: set[tuple[ImageKind, int, int]] = set()
+        self._placeholders: set[asyncio.Task[None]] = set()
+        self._recording = asyncio.Lock()
+        self._noted = False
+        self.late = task.status is TaskStatus.CANCELED
+        """Whether the task has ended for its readers, so that only pictures are kept."""
+
+    @property
+    def finished(self) -> set[int]:
+        """Which pictures have arrived, in full or as a preview."""
+        return {index for kind, index, _ in self._seen if kind is not ImageKind.PARTIAL}
+
+    async def record(self, change: Change, *, image: ImageRecord | None = None, **values: Any) -> None:
+        """Record a change; see `Journal.append`."""
+        async with self._recording:
+            self.task = await self._journal.append(self.task, change, image=image, **values)
+
+    async def begin(self, images: list[ImageRecord]) -> None:
+        """Take note of what earlier runs have kept, and adopt what they stored without living to announce it."""
+        self._seen.update((image.kind, image.index, image.partial_image_index) for image in images)
+        if self._arrivals is None or self.task.submitted_at is None:
+            return
+        for arrival in await self._arrivals.of(self.task.id):
+            if (arrival.kind, arrival.index, -1) not in self._seen:
+                self._noted = True
+                log.info("Task %s: picture %d had arrived before a crash, and is adopted", self.task.id, arrival.index)
+                await self._show(arrival)
+
+    async def end(self) -> None:
+        """Wait for what is still being made, and tidy up. The task itself has been ended before."""
+        await asyncio.gather(*self._placeholders)
+        if self._arrivals is not None and self._noted:
+            await self._arrivals.forget(self.task.id)
+
+    async def take(self, event: ProviderEvent) -> None:
+        """Keep what the provider said."""
+        if self.late:
+            await self._take_late(event)
+            return
+        try:
+            await self._take(event)
+        except LostTaskError:
+            if self._arrivals is None:
+                raise  # whoever owns it now goes on watching the same generation
+            # The answer can only be read here. What was paid for is kept, although the task has been given up.
+            self.late = True
+            await self._take_late(event)
+
+    async def _take(self, event: ProviderEvent) -> None:
+        match event:
+            case Accepted(submission):
+                await self.accept(submission)
+            case Progress(fraction, origin, message):
+                progress = Progressed(fraction, origin, message)
+                await self.record(progress, progress=dataclasses.asdict(progress))
+            case PartialImage(index, partial_image_index, data):
+                await self._keep_partial(index, partial_image_index, data)
+            case FinalImage():
+                if (arrival := await self._store(event)) is not None:
+                    await self._show(arrival)
+            case Usage():
+                usage = _usage(event)
+                await self.record(usage, usage=dataclasses.asdict(usage))
+            case Notice(message, parameter):
+                await self.note(message, parameter)
+
+    async def _take_late(self, event: ProviderEvent) -> None:
+        match event:
+            case Accepted():
+                self.accepted.set()
+            case FinalImage():
+                if (arrival := await self._store(event)) is not None:
+                    await self._show(arrival)
+            case Usage():
+                await self._journal.settle(self.task, usage=dataclasses.asdict(_usage(event)))
+
+    async def accept(self, submission: Submission) -> None:
+        """The provider has it; saying so twice changes nothing."""
+        self.accepted.set()
+        if self.task.status is TaskStatus.RUNNING:
+            return
+        await self.record(
+            StatusChanged(TaskStatus.RUNNING),
+            status=TaskStatus.RUNNING,
+            transport=Transport.ACCEPTED.value,
+            submission=SUBMISSION.dump_python(submission, mode="json"),
+            accepted_at=now(),
+        )
+
+    async def note(self, message: str, parameter: str | None = None) -> None:
+        """Tell whoever asked for the task something worth knowing."""
+        notice = NoticeGiven(message, parameter)
+        await self.record(notice, notices=[*self.task.notices, dataclasses.asdict(notice)])
+
+    async def _keep_partial(self, index: int, partial_image_index: int, data: bytes) -> None:
+        """Store and show an earlier stage. One that cannot be kept costs nothing, so the task goes on without it."""
+        key = (ImageKind.PARTIAL, index, partial_image_index)
+        if key in self._seen:
+            return
+        try:
+            stored = await self._images.put(data)
+        except StorageError as exc:
+            await self.note(f"Partial image {partial_image_index} of picture {index} was lost. {exc}")
+            return
+        image = image_record(self.task, stored, ImageKind.PARTIAL, index, partial_image_index=partial_image_index)
+        making = self._images.begin_placeholder(image, data)
+        await self.record(PartialImageReady(index, partial_image_index, image.id), image=image)
+        keeping = asyncio.create_task(self._images.keep_placeholder(image.id, making))
+        self._placeholders.add(keeping)
+        keeping.add_done_callback(self._placeholders.discard)
+        self._seen.add(key)
+
+    async def _store(self, final: FinalImage) -> Arrival | None:
+        """Store a picture that is finished; None for one that is here already, or that cannot be kept.
+
+        The latter makes the task fail in the end, after the others have been kept.
+        """
+        kind = ImageKind.PREVIEW if final.preview else ImageKind.FINAL
+        if (kind, final.index, -1) in self._seen:
+            return None
+        try:
+            stored = await self._put(final.data)
+            placeholder = await self._images.placeholder(final.data, stored.measured.format)
+        except StorageError as exc:
+            self.broken = self.broken or exc
+            return None
+        arrival = Arrival(kind, final.index, stored, placeholder, final.provider_image_id, final.effective)
+        if self._arrivals is not None:
+            self._noted = True
+            await self._arrivals.note(self.task.id, arrival)
+        return arrival
+
+    async def _put(self, data: bytes) -> Stored:
+        """Store what was paid for; a store that fails is given time to recover."""
+        async for attempt in patiently(StorageError, self._storage_patience, but_not=NotAnImageError):
+            with attempt:
+                return await self._images.put(data)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _show(self, arrival: Arrival) -> None:
+        """Record a finished picture. It is whole and stored before anybody is told."""
+        image = self._row(arrival)
+        if self.late:
+            await self._journal.keep_late(self.task, image)
+            self._seen.add((arrival.kind, arrival.index, -1))
+            return
+        values = {} if self.task.effective else {"effective": dataclasses.asdict(arrival.effective)}
+        await self.record(ImageReady(arrival.index, image.id), image=image, **values)
+        self._seen.add((arrival.kind, arrival.index, -1))
+
+    def _row(self, arrival: Arrival) -> ImageRecord:
+        return image_record(
+            self.task,
+            arrival.stored,
+            arrival.kind,
+            arrival.index,
+            placeholder=arrival.placeholder,
+            provider_image_id=arrival.provider_image_id,
+        )
+
+
+def _usage(event: Usage) -> UsageReported:
+    return UsageReported(event.input_tokens, event.output_tokens, event.total_tokens, dict(event.reported))
