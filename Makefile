@@ -36,8 +36,8 @@ schema: $(RUNTIME) ## write schema.graphql from the code
 docs: $(RUNTIME) ## write into the README what the code knows better
 	@$(BIN)/python -m graph.docs README.md docs/providers.md
 
-bench: $(TOOLS) ## how much time Darkroom adds
-	@$(BIN)/python -m bench.added_time
+bench: $(TOOLS) ## how much time Darkroom adds, how many tasks a second it carries, what it costs when idle
+	@$(BIN)/python -m bench
 
 lock: $(TOOLS) ## write constraints.txt and constraints-tools.txt anew
 	@$(BIN)/pip-compile $(COMPILE) --extra build --output-file constraints.txt pyproject.toml

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection
 from bench.checks import WrongError, check_direct, check_events
 from bench.messages import FRAMES, FRAMES_WITH_PLACEHOLDER, START, Event, Message, StartAnswer
 from bench.pictures import Stage, mark_of
-from bench.upstream import Order, Stamps
+from bench.upstream import Bill, Order, Stamps
 from graph.ids import key
 from tests.clients import socket
 from tests.server import Reachable
@@ -88,6 +88,11 @@ class Direct:
         asked_ns = time.monotonic_ns()
         await self._post(order, reference)
         return Posted(asked_ns, (await stamps_of(self._http, self._upstream, reference)).received_ns)
+
+    async def billed(self) -> int:
+        """How many generations the upstream has been asked for, by anybody."""
+        response = (await self._http.get(f"{self._upstream}/bill")).raise_for_status()
+        return Bill.model_validate_json(response.content).generations
 
     async def _post(self, order: Order, reference: str) -> None:
         url, headers = f"{self._upstream}/v1/images/generations", {"X-Client-Request-Id": reference}

@@ -63,6 +63,12 @@ class Throughput:
     direct_seconds: float
     direct: list[float]
     """The same for requests to the upstream itself."""
+    node_seconds: float | None = None
+    """Processor time of all nodes meanwhile; None where it cannot be known."""
+    database_seconds: float | None = None
+    """The same of a database that is a process of its own."""
+    target: float | None = None
+    """Tasks per second there should be."""
 
     @property
     def per_second(self) -> float:
@@ -73,3 +79,53 @@ class Throughput:
     def direct_per_second(self) -> float:
         """Direct requests that were answered, per second."""
         return len(self.direct) / self.direct_seconds
+
+    @property
+    def ratio(self) -> float:
+        """How many direct requests are answered in the time of one task."""
+        return self.direct_per_second / self.per_second
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        return None if self.target is None else self.per_second >= self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What a node costs that has nothing to do."""
+
+    what: str
+    seconds: float
+    processor_seconds: float | None
+    """Its processor time meanwhile; None where it cannot be known."""
+    target: float | None = None
+    """Percent of one core it may use."""
+
+    @property
+    def percent(self) -> float | None:
+        """Of one core."""
+        return None if self.processor_seconds is None else self.processor_seconds / self.seconds * 100
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none, or nothing is known."""
+        return None if self.target is None or self.percent is None else self.percent < self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much one shape of a Darkroom can carry, and what it costs when there is nothing to carry."""
+
+    title: str
+    throughputs: list[Throughput]
+    idle: list[Idle]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A whole run."""
+
+    sections: list[Section]
+    capacities: list[Capacity]
+    about: list[str]

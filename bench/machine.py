@@ -23,14 +23,14 @@ _CALM = 0.1
 def machine(folder: Path, *, pinned: bool) -> list[str]:
     """Sentences about this machine; `folder` is where the data is kept."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    spread = "Darkroom on one of them, client and upstream on another" if pinned else "shared by three processes"
+    spread = "for the added time, Darkroom on one and client and upstream on another" if pinned else "shared by all"
     parts = ", ".join(f"{name} {version(name)}" for name in _PARTS)
     return [
         f"{cores} cores ({spread}), {platform.system()} {platform.machine()}, "
         f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}.",
         f"{parts}",
         f"The data is on {file_system(folder)}; a flush to that disk takes {flush_milliseconds(folder):.2f} ms, and "
-        "Darkroom waits for one per event.",
+        "Darkroom waits for one before it shows an event.",
     ]
 
 
@@ -72,7 +72,7 @@ class OtherWork:
         if not _STAT.exists():
             return "Whether the machine did anything else meanwhile is not known."
         cores = max(0.0, (_busy_seconds() - _own_seconds() - self._others) / (time.monotonic() - self._began))
-        verdict = "nothing to speak of" if cores < _CALM else "an idle machine gives lower figures"
+        verdict = "nothing to speak of" if cores < _CALM else "an idle machine gives better figures"
         return f"Other work took {cores:.2f} cores meanwhile: {verdict}."
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import httpx
 
+from bench.checks import WrongError
 from bench.clients import Arrived, Direct, Watcher, watcher
 from bench.figures import Comparison, Section, Throughput
-from bench.plan import FRAME_TARGET_MS, MUTATION_TARGET_MS, Plan, Workload
+from bench.plan import FRAME_TARGET_MS, MUTATION_TARGET_MS, TASKS_TARGET, Plan, Workload
+from bench.processor import since
+from bench.setups import Running
 from bench.upstream import Order
 from tests.server import Reachable
 
 _REST_SECONDS = 0.05
 """Between two rounds, so that what one leaves to be done is not paid for by the next."""
-_WARM_UP = 20
 SMALL = Order(pictures="small")
 
 
@@ -31,12 +34,13 @@ class Lanes:
 
 
 @asynccontextmanager
-async def lanes(server: Reachable, upstream: str, number: int) -> AsyncIterator[Lanes]:
-    """So many clients of each kind, with connections of their own that stay open."""
+async def lanes(servers: Sequence[Reachable], upstream: str, number: int) -> AsyncIterator[Lanes]:
+    """So many clients of each kind, with connections of their own that stay open; spread evenly over the servers."""
     async with AsyncExitStack() as stack:
         opened = Lanes([], [])
-        for _ in range(number):
-            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60))
+        for server in islice(cycle(servers), number):
+            # Nothing here is encrypted, and 64 times the certificates of the world take seconds to load.
+            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60, verify=False))
             opened.direct.append(Direct(upstream, http))
             opened.watchers.append(await stack.enter_async_context(watcher(server, upstream, http)))
         yield opened
@@ -44,13 +48,24 @@ async def lanes(server: Reachable, upstream: str, number: int) -> AsyncIterator[
 
 async def warm_up(clients: Lanes, plan: Plan) -> None:
     """Let everything be imported, compiled and connected; and look once at every picture that arrives."""
-    for _ in range(_WARM_UP):
-        await clients.direct[0].post(SMALL)
-        await clients.watchers[0].post(SMALL)
+    await _warm(clients, plan.warm_up)
     for workload in {one.pictures: one for one in reversed(plan.workloads)}.values():
         order = workload.order(0).model_copy(update={"images": 1})
         await clients.direct[0].stream(order)
         await clients.watchers[0].stream(order, look=True)
+
+
+async def connect(clients: Lanes, plan: Plan) -> None:
+    """The same for whole tasks: every client has had one, and the first ones many."""
+    await _warm(clients, plan.warm_up)
+    await asyncio.gather(*(client.ask(SMALL) for client in clients.direct))
+    await asyncio.gather(*(client.ask(SMALL) for client in clients.watchers))
+
+
+async def _warm(clients: Lanes, times: int) -> None:
+    for _ in range(times):
+        await clients.direct[0].post(SMALL)
+        await clients.watchers[0].post(SMALL)
 
 
 async def frames(workload: Workload, clients: Lanes) -> Section:
@@ -89,11 +104,19 @@ async def mutations(number: int, clients: Lanes) -> Section:
     return Section("Mutation, idle server", [row])
 
 
-async def throughput(clients: Lanes, number: int, seconds: float) -> Throughput:
-    """Small tasks as fast as these clients can ask for them; each waits for one before it starts the next."""
+async def throughput(clients: Lanes, number: int, seconds: float, darkroom: Running) -> Throughput:
+    """Small tasks as fast as these clients can ask for them; each waits for one before it starts the next.
+
+    Raises `WrongError` when the upstream was not asked for exactly as many pictures as there were tasks.
+    """
     direct_seconds, direct = await _busy([client.ask for client in clients.direct[:number]], seconds / 2)
-    darkroom_seconds, darkroom = await _busy([client.ask for client in clients.watchers[:number]], seconds)
-    return Throughput(number, darkroom_seconds, darkroom, direct_seconds, direct)
+    billed, nodes, database = await clients.direct[0].billed(), darkroom.node_seconds(), darkroom.database_seconds()
+    darkroom_seconds, tasks = await _busy([client.ask for client in clients.watchers[:number]], seconds)
+    nodes, database = since(nodes, darkroom.node_seconds()), since(database, darkroom.database_seconds())
+    if (paid := await clients.direct[0].billed() - billed) != len(tasks):
+        raise WrongError(f"{len(tasks)} tasks of one picture each asked the upstream for {paid} generations.")
+    target = TASKS_TARGET if number > 1 else None
+    return Throughput(number, darkroom_seconds, tasks, direct_seconds, direct, nodes, database, target)
 
 
 async def _busy(clients: list[Callable[[Order], Awaitable[object]]], seconds: float) -> tuple[float, list[float]]:
@@ -101,10 +124,12 @@ async def _busy(clients: list[Callable[[Order], Awaitable[object]]], seconds: fl
     began = time.monotonic()
 
     async def work(ask: Callable[[Order], Awaitable[object]]) -> None:
-        while time.monotonic() - began < seconds:
+        more = True
+        while more:
             asked = time.monotonic()
             await ask(SMALL)
             took.append((time.monotonic() - asked) * 1e3)
+            more = time.monotonic() - began < seconds
 
     await asyncio.gather(*(work(client) for client in clients))
     return time.monotonic() - began, took

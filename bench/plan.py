@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.pictures import KINDS
+from bench.setups import POSTGRES, SQLITE, TWO_NODES, Setup
 from bench.upstream import Order
 
 FRAME_TARGET_MS = 10.0
 MUTATION_TARGET_MS = 50.0
+TASKS_TARGET = 100.0
+"""Whole tasks per second, where there is more than one client."""
+IDLE_TARGET_PERCENT = 3.0
+"""Of one core, for a node that has nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,19 @@ class Workload:
 class Plan:
     """A whole run."""
 
+    warm_up: int
+    """How many small tasks come before anything is measured."""
     workloads: Sequence[Workload]
     mutations: int
-    throughput_clients: int
+    setups: Sequence[Setup]
+    """The shapes of a Darkroom whose whole tasks per second are counted, and that are left idle afterwards."""
+    clients: Sequence[int]
+    """How many clients are at work at once."""
     throughput_seconds: float
+    """How long they work, for every number of them."""
+    settle_seconds: float
+    """How long a Darkroom is left alone after that before it counts as idle."""
+    idle_seconds: float
 
     @property
     def kinds(self) -> list[str]:
@@ -63,10 +77,12 @@ class Plan:
             workloads=[replace(one, seconds=one.seconds * factor) for one in self.workloads],
             mutations=max(1, round(self.mutations * factor)),
             throughput_seconds=self.throughput_seconds * factor,
+            idle_seconds=self.idle_seconds * factor,
         )
 
 
 PLAN = Plan(
+    warm_up=20,
     workloads=[
         Workload("jpeg-100k", streams=1, gap=0.04, seconds=7),
         Workload("png-100k", streams=1, gap=0.04, seconds=7),
@@ -79,6 +95,9 @@ PLAN = Plan(
         Workload("png-1300k", streams=8, gap=0.4, seconds=8, images=2),
     ],
     mutations=100,
-    throughput_clients=16,
-    throughput_seconds=4,
+    setups=[SQLITE, POSTGRES, TWO_NODES],
+    clients=[1, 16, 64],
+    throughput_seconds=6,
+    settle_seconds=3,
+    idle_seconds=20,
 )

@@ -1,8 +1,8 @@
 """The upstream of the measurements: as quick as can be, and it knows when everything left it.
 
 It speaks as much of `POST …/images/generations` as Darkroom needs (contract openai-images §3.1, §3.2). What to send is
-the `Order` in the prompt, and what happened is told by `GET /stamps/{X-Client-Request-Id}`. Stamps are
-`time.monotonic_ns()`, a clock that all processes of a machine share.
+the `Order` in the prompt, and what happened is told by `GET /stamps/{X-Client-Request-Id}`; `GET /bill` tells how many
+generations were paid for. Stamps are `time.monotonic_ns()`, a clock that all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ class Stamps(BaseModel):
     frames: list[Sent]
 
 
+class Bill(BaseModel):
+    """How many generations have been asked for since the start: each of them would cost."""
+
+    generations: int
+
+
 class Upstream:
     """The ASGI application. `folder` holds what `bench.pictures.make` has drawn."""
 
@@ -80,6 +86,7 @@ class Upstream:
         }
         self._marks = count(1)
         self._stamps: dict[str, Stamps] = {}
+        self._generations = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -88,8 +95,13 @@ class Upstream:
             raise ValueError(f"{scope['type']} is not spoken here")
         if scope["method"] == "POST":
             reference = dict(scope["headers"])[b"x-client-request-id"].decode()
+            self._generations += 1
             self._stamps[reference] = stamps = Stamps(received_ns=received_ns, frames=[])
             await self._generate(stamps, await _body(receive), send)
+            return
+        if scope["path"] == "/bill":
+            bill = Bill(generations=self._generations)
+            await _answer(send, 200, b"application/json", bill.model_dump_json().encode())
             return
         found = self._stamps.pop(scope["path"].rpartition("/")[2], None)
         body = b"{}" if found is None else found.model_dump_json().encode()

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.figures import Comparison, Throughput, percentile
+from bench.figures import Comparison, Idle, Throughput, percentile
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,19 @@ def test_throughput_counts_what_ended_in_the_time_it_took() -> None:
     throughput = Throughput(2, seconds=4.0, tasks=[100.0] * 8, direct_seconds=2.0, direct=[1.0] * 10)
     assert throughput.per_second == 2.0
     assert throughput.direct_per_second == 5.0
+    assert throughput.ratio == 2.5
+    assert throughput.met is None
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(0.9, True), (1.0, True), (1.1, False)])
+def test_a_target_of_tasks_is_met_when_at_least_as_many_end(seconds: float, met: bool) -> None:
+    assert Throughput(2, seconds, [1.0] * 100, 1, [1.0], target=100).met is met
+
+
+@pytest.mark.parametrize(("processor", "percent", "met"), [(0.5, 2.5, True), (0.6, 3.0, False), (None, None, None)])
+def test_an_idle_node_is_judged_by_its_share_of_a_core(
+    processor: float | None, percent: float | None, met: bool | None
+) -> None:
+    idle = Idle("a node", seconds=20, processor_seconds=processor, target=3)
+    assert idle.percent == percent
+    assert idle.met is met
