@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import strawberry
 from graphql import GraphQLError, OperationDefinitionNode
 from strawberry.extensions import (
+    AddValidationRules,
     MaskErrors,
     MaxAliasesLimiter,
     MaxTokensLimiter,
@@ -62,6 +63,12 @@ class OneOperation(SchemaExtension):
         yield
 
 
+LIMITS = [
+    *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
+    *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
+]
+"""Made once: the rules are a part of the key under which a document is known to be valid."""
+
 schema = Schema(
     query=Query,
     mutation=Mutation,
@@ -69,9 +76,8 @@ schema = Schema(
     types=[*EVENT_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
-        lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
+        lambda: AddValidationRules(LIMITS),
         lambda: ParserCache(maxsize=256),
         lambda: ValidationCache(maxsize=256),
         OneOperation,

@@ -106,6 +106,11 @@ class Darkroom:
         self._upkeep = Upkeep(
             self._database, self._engine, self._journal, self._cancels, clocks, repair, lease=settings.lease_seconds
         )
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Exception),
+            wait=wait_random_exponential(max=RETRY_SECONDS),
+            before_sleep=before_sleep_log(log, logging.ERROR, exc_info=True),
+        )
         self._signals.on(EVENT_SIGNAL, lambda text: self.feed.hint(text.partition(":")[0]))
         self._signals.on(QUEUED_SIGNAL, self._engine.wake)
         self._signals.on_gap(self.feed.hint_all)
@@ -219,16 +224,13 @@ class Darkroom:
     async def _run(self, task_id: str) -> None:
         """Bring a task to its end, whatever happens: a fault of ours ends it, and one that cannot even be recorded
         (the database is away) is tried again until it can."""
-        patiently = AsyncRetrying(
-            retry=retry_if_exception_type(Exception),
-            wait=wait_random_exponential(max=RETRY_SECONDS),
-            before_sleep=before_sleep_log(log, logging.ERROR, exc_info=True),
-        )
-        async for attempt in patiently:
-            with attempt:
-                await self._run_once(task_id, again=attempt.retry_state.attempt_number > 1)
+        try:
+            await self._run_once(task_id)
+        except Exception:
+            log.exception("Task %s could not be run", task_id)
+            await self._retrying.copy()(self._run_once, task_id, again=True)
 
-    async def _run_once(self, task_id: str, *, again: bool) -> None:
+    async def _run_once(self, task_id: str, *, again: bool = False) -> None:
         task = await self._journal.claim(task_id, again=again)
         if task is None:
             return

@@ -74,6 +74,10 @@ class Database:
         """Do `work` on a consistent view; it must not change anything. Raises `DatabaseUnavailableError`."""
         return await self._transactions.read(work)
 
+    async def outside(self, work: Callable[[], T]) -> T:
+        """Do work that has connections of its own, in a thread, while no transaction of ours keeps it from writing."""
+        return await self._transactions.outside(work)
+
     async def close(self) -> None:
         """Finish what has begun, and close all connections."""
         await asyncio.to_thread(self._transactions.close)

@@ -1,11 +1,16 @@
 """The durable engine: queues that survive every crash, and the only file that knows DBOS.
 
-DBOS gives the queues, the ownership of a running task and its recovery. It does not hold any state of ours: a task's
-whole truth is its row and its event log (`tasks.journal`), so a recovered run looks there for how far it got, and
-workflow steps are not used. What runs a task is given to `Engine` as a function.
+DBOS keeps the queues: who waits, whose turn it is, which node owns what is running, how much of an account's limits is
+used; and it gives back to a queue what a dead node owned. It does not hold any state of ours: a task's whole truth is
+its row and its event log (`tasks.journal`), so a recovered run looks there for how far it got. That is also why nothing
+of DBOS runs here: its own loop would read, wrap and record every task once more, which costs more than all of our
+writing together. This file claims by DBOS's own transaction, runs the task, and tells the queue that it is over.
 
 There is one queue per provider, because limits belong to an account. DBOS keeps a global limit by counting rows, and
 a rate by looking at when they were started, so both hold for all nodes together.
+
+It relies on private names of DBOS 3.4.0, which is why its version is pinned; `tests/tasks/test_engine.py` fails when
+either changes.
 """
 
 from __future__ import annotations
@@ -13,24 +18,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from typing import Any
+from uuid import uuid4
 
-from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
-from dbos._core import execute_dequeued_workflow
-from dbos._dbos import _get_dbos_instance
+from dbos import DBOSClient, EnqueueOptions
+from dbos._queue import Queue
+from dbos._schemas import SCHEMA_PLACEHOLDER
 from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
-from dbos._utils import GlobalParams, generate_uuid
+from dbos._utils import INTERNAL_QUEUE_NAME
+from sqlalchemy import CursorResult, Select, Update, select
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from providers.limits import Limits
 from tasks.database import Database
+from tasks.errors import DatabaseUnavailableError
+from tasks.patience import patiently
 
 log = logging.getLogger(__name__)
 
+APPLICATION = "darkroom"
 WORKFLOW = "run_task"
 # One version for ever: recovery and dequeue filter by it, and a task must outlive an upgrade.
 VERSION = "1"
@@ -40,13 +53,8 @@ LIMITED_POLLING_SECONDS = 1.0
 """The same where tasks wait for a limit of the account to let them through, which nobody announces."""
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
-STOP_SECONDS = 0.2
-UNUSED_SECONDS = 3600.0
-"""How often DBOS looks for what is not used here: schedules, and its own queue."""
 
 Runner = Callable[[str], Awaitable[None]]
-
-_engines: list[Engine] = []
 
 
 def migrate_engine(url: str) -> None:
@@ -66,16 +74,20 @@ def migrate_engine(url: str) -> None:
         system.destroy()
 
 
-@DBOS.workflow(name=WORKFLOW)
-async def _run_task(task_id: str, queue: str = "") -> None:
-    await _engines[-1].run(task_id, queue)
+@dataclass(slots=True)
+class _Worked:
+    """A queue this node works on."""
+
+    limits: Limits
+    handle: Queue
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    backlog: bool = False
+    """Whether more is waiting than could be started when it was last looked into."""
 
 
 class Engine:
-    """Queues tasks, and runs them where it `works`: at most `concurrency` of each queue at a time.
-
-    One per process, because DBOS is.
-    """
+    """Queues tasks, and runs them where it `works`: at most `concurrency` of each queue at a time."""
 
     def __init__(
         self,
@@ -86,106 +98,66 @@ class Engine:
         concurrency: int,
         works: bool = True,
     ) -> None:
-        self._url = database.sync_url
+        self._database = database
         self._runner = runner
-        self._queues = queues
+        self._limits = queues
         self._concurrency = concurrency
-        self._node = ""
         self.works = works
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._node = ""
         self._client: DBOSClient | None = None
-        self._waking: asyncio.Task[None] | None = None
-        self._woken = asyncio.Event()
-        self._to_wake: set[str] = set()
-        self._backlog: set[str] = set()
+        self._queues: dict[str, _Worked] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._ended: list[tuple[str, str]] = []
+        self._telling: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def start(self, node: str) -> None:
         """Start working: what was queued, or running under the name of this node, comes first."""
         self._node = node
-        if self.works:
-            _engines.append(self)
-            DBOS(config=self._config())
-            _tame_the_log()
-            # Not in a thread: DBOS runs workflows on the event loop it was launched from.
-            DBOS.launch()
-            _get_dbos_instance()._registry.get_internal_queue()._polling_interval_sec = UNUSED_SECONDS
         self._client = await asyncio.to_thread(
-            DBOSClient, system_database_url=self._url, serializer=DBOSPortableJSON, application_name="darkroom"
-        )
-        if self.works:
-            await asyncio.to_thread(self._register_queues)
-            self._waking = asyncio.create_task(self._keep_waking())
-            for queue in self._queues:
-                self.wake(queue)
-
-    def _config(self) -> DBOSConfig:
-        return DBOSConfig(
-            name="darkroom",
-            system_database_url=self._url,
-            executor_id=self._node,
-            application_version=VERSION,
+            DBOSClient,
+            system_database_url=self._database.sync_url,
             serializer=DBOSPortableJSON,
-            log_level="WARNING",
-            enable_otlp=False,
-            use_listen_notify=False,
-            # Its thread sleeps for so long at a time, also when everything stops.
-            notification_listener_polling_interval_sec=STOP_SECONDS,
-            scheduler_polling_interval_sec=UNUSED_SECONDS,
+            application_name=APPLICATION,
+            retry_connection_errors=False,
         )
+        if not self.works:
+            return
+        await self.recover([node])
+        for name, limits in self._limits.items():
+            handle = await asyncio.to_thread(self._register, name, limits)
+            self._queues[name] = _Worked(limits, handle)
+            self._loops.append(asyncio.create_task(self._work_on(name)))
 
-    def _register_queues(self) -> None:
-        for name, limits in self._queues.items():
-            limited = limits.concurrency is not None or limits.per_minute is not None
-            DBOS.register_queue(
-                name,
-                worker_concurrency=min(self._concurrency, limits.concurrency or self._concurrency),
-                global_concurrency=limits.concurrency,
-                limiter=None if limits.per_minute is None else {"limit": limits.per_minute, "period": 60.0},
-                polling_interval_sec=LIMITED_POLLING_SECONDS if limited else POLLING_SECONDS,
-                on_conflict="always_update",
-            )
+    def _register(self, name: str, limits: Limits) -> Queue:
+        return self._open_client.register_queue(
+            name,
+            worker_concurrency=min(self._concurrency, limits.concurrency or self._concurrency),
+            global_concurrency=limits.concurrency,
+            limiter=None if limits.per_minute is None else {"limit": limits.per_minute, "period": 60.0},
+            on_conflict="always_update",
+        )
 
     def enqueue(self, session: Session, task_id: str, queue: str, turn: int) -> None:
         """Put a task into a queue, inside the caller's transaction; lower turns go first. `wake` after the commit."""
         options = EnqueueOptions(
             workflow_name=WORKFLOW, queue_name=queue, workflow_id=task_id, app_version=VERSION, priority=turn + 1
         )
-        self._open_client.enqueue_in_transaction(session.connection(), options, task_id, queue)
+        self._open_client.enqueue_in_transaction(session.connection(), options, task_id)
 
     def wake(self, queue: str) -> None:
         """Look into a queue now, and not at the next poll."""
-        if self.works and queue in self._queues:
-            self._to_wake.add(queue)
-            self._woken.set()
+        if queue in self._queues:
+            self._queues[queue].woken.set()
 
     def full(self, queue: str) -> bool:
         """Whether this node would not start another task of the queue now, so that another one should look."""
-        return not self.works or queue in self._backlog
+        return queue not in self._queues or self._queues[queue].backlog
 
     @property
     def running(self) -> frozenset[str]:
         """The tasks that are running here."""
-        return frozenset(self._running)
-
-    async def run(self, task_id: str, queue: str) -> None:
-        """Run one task to its end (called by the engine)."""
-        if self._draining is not None:
-            # A cancelled workflow stays pending, and is handed over at the end.
-            raise asyncio.CancelledError
-        current = asyncio.current_task()
-        if current is not None:
-            self._running[task_id] = current
-            # Only then does DBOS count it as ended, and let the next one take its place.
-            current.add_done_callback(lambda _: self._ended(queue))
-        try:
-            await self._runner(task_id)
-        finally:
-            self._running.pop(task_id, None)
-
-    def _ended(self, queue: str) -> None:
-        if queue in self._backlog:
-            self.wake(queue)
+        return frozenset(task_id for queue in self._queues.values() for task_id in queue.running)
 
     async def forget(self, task_id: str) -> None:
         """Take a task out of its queue that needs no run any more. Leaving it there would only cost a moment."""
@@ -193,20 +165,26 @@ class Engine:
 
     async def owners(self) -> set[str]:
         """The nodes that own running tasks, dead or alive."""
-        pending = await self._open_client.list_workflows_async(status="PENDING", load_input=False, load_output=False)
-        return {one.executor_id for one in pending if one.executor_id}
+        rows = self._system.tables.workflow_status
+        owners = select(rows.c.executor_id).where(rows.c.status == "PENDING").distinct()
+        found = await self._database.read(lambda session: self._execute(session, owners).scalars().all())
+        return {name for name in found if name}
 
     async def recover(self, nodes: Collection[str]) -> int:
         """Put what these nodes were running back into the queues, and say how much that was. They must be dead."""
-        recovered = await asyncio.to_thread(DBOS._recover_pending_workflows, list(nodes))
+        recovered = await self._database.outside(lambda: self._recover(list(nodes)))
         for queue in self._queues:
             self.wake(queue)
-        return len(recovered)
+        return recovered
+
+    def _recover(self, nodes: list[str]) -> int:
+        pending = [one for node in nodes for one in self._system.get_pending_workflows(node, VERSION)]
+        again = [self._system.reenqueue_for_recovery(one.workflow_id, nodes, INTERNAL_QUEUE_NAME) for one in pending]
+        return sum(again)
 
     def rename(self, node: str) -> None:
         """Own whatever is started from now on under another name: the old one has been declared dead."""
         self._node = node
-        GlobalParams.executor_id = node
 
     async def lost(self, task_ids: Iterable[str]) -> set[str]:
         """Which of these tasks the engine would never run (again): it does not know them, or thinks they are over."""
@@ -215,20 +193,21 @@ class Engine:
         return set(wanted) - {one.workflow_id for one in known if self._alive(one.status, one.queue_name)}
 
     def _alive(self, status: str, queue: str | None) -> bool:
-        return status == "PENDING" or (status == "ENQUEUED" and queue in self._queues)
+        return status == "PENDING" or (status == "ENQUEUED" and queue in self._limits)
 
-    async def enqueue_again(self, database: Database, task_id: str, queue: str, turn: int) -> None:
+    async def enqueue_again(self, task_id: str, queue: str, turn: int) -> None:
         """Queue a task anew that the engine had lost."""
         await self._open_client.delete_workflow_async(task_id)
-        await database.write(lambda session: self.enqueue(session, task_id, queue, turn))
+        await self._database.write(lambda session: self.enqueue(session, task_id, queue, turn))
         self.wake(queue)
 
-    async def clean_up(self, before: datetime) -> int:
-        """Forget what ended before that time, and say how much that was. Its tasks stay, in our own tables."""
+    async def clean_up(self, before: datetime, most: int) -> int:
+        """Forget what ended before that time, at most so much at once, and say how much that was. The tasks stay, in
+        our own tables."""
         ended = await self._open_client.list_workflows_async(
             status=["SUCCESS", "ERROR", "CANCELLED"],
             completed_before=before.isoformat(),
-            limit=500,
+            limit=most,
             load_input=False,
             load_output=False,
         )
@@ -245,82 +224,107 @@ class Engine:
         await asyncio.shield(self._draining)
 
     async def _drain(self, seconds: float) -> None:
-        if self._waking is not None:
-            self._waking.cancel()
-            await asyncio.gather(self._waking, return_exceptions=True)
-        if running := list(self._running.values()):
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if running := [task for queue in self._queues.values() for task in queue.running.values()]:
             _, left = await asyncio.wait(running, timeout=seconds)
             for task in left:
                 task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+        if self._telling is not None:
+            await self._telling
 
     async def stop(self) -> None:
         """Stop the engine itself. `drain` it first."""
-        if self in _engines:
-            await asyncio.to_thread(DBOS.destroy)
-            _engines.remove(self)
         if self._client is not None:
             await asyncio.to_thread(self._client.destroy)
             self._client = None
 
-    async def _keep_waking(self) -> None:
+    async def _work_on(self, name: str) -> None:
+        """Start what is queued, whenever there is something, for as long as this node works."""
+        queue = self._queues[name]
+        limited = queue.limits.concurrency is not None or queue.limits.per_minute is not None
+        polling = LIMITED_POLLING_SECONDS if limited else POLLING_SECONDS
         while True:
-            await self._woken.wait()
-            self._woken.clear()
-            queues, self._to_wake = self._to_wake, set()
-            for queue in queues:
-                try:
-                    await asyncio.to_thread(self._claim, queue)
-                except DBAPIError as exc:
-                    self._claim_failed(queue, exc)
-                except Exception:
-                    log.exception("The queue %s could not be looked into at once", queue)
+            queue.woken.clear()
+            pause = polling * random.uniform(0.9, 1.1)
+            owner = uuid4().hex
+            try:
+                for task_id in await self._database.outside(lambda: self._claim(queue, owner)):  # noqa: B023
+                    self._start(queue, task_id, owner)
+            except DatabaseUnavailableError as exc:
+                log.warning("The queue %s cannot be looked into now: %s", name, exc)
+            except DBAPIError as exc:
+                if self._system.is_lock_conflict(exc) or self._system.is_serialization_conflict(exc):
+                    pause = CONFLICT_SECONDS * random.uniform(0.5, 1.5)
+                else:
+                    log.warning("The queue %s cannot be looked into now: %s", name, exc.orig)
+            except Exception:
+                log.exception("The queue %s could not be looked into", name)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await queue.woken.wait()
 
-    def _claim_failed(self, queue: str, exc: DBAPIError) -> None:
-        """Another node was there at the same moment, or the database is away; polling goes on in any case."""
-        system = _get_dbos_instance()._sys_db
-        if system.is_lock_conflict(exc) or system.is_serialization_conflict(exc):
-            pause = CONFLICT_SECONDS * random.uniform(0.5, 1.5)
-            asyncio.get_running_loop().call_later(pause, partial(self.wake, queue))
-        else:
-            log.warning("The queue %s could not be looked into at once: %s", queue, exc.orig)
-
-    def _claim(self, name: str) -> None:
-        """Claim and start what is queued: the body of DBOS's own polling loop, which offers no way to be woken.
-
-        The claim is one conditional UPDATE, so it cannot collide with the loop. Private names of DBOS 3.4.0, which is
-        why its version is pinned; `tests/tasks/test_engine.py` fails if they change.
-        """
-        dbos = _get_dbos_instance()
-        queue = dbos._sys_db.get_queue(name)
-        if queue is None:
-            return
-        owner = generate_uuid()
-        running = dbos._active_workflows_set.count_for_queue(name)
-        claimed, stopped_by = dbos._sys_db.start_queued_workflows(
-            queue,
-            GlobalParams.executor_id,
-            GlobalParams.app_version,
-            None,
-            running,
-            owner_xid=owner,
+    def _claim(self, queue: _Worked, owner: str) -> list[str]:
+        """Make this node the owner of what is next: one conditional UPDATE, so no two nodes get the same."""
+        room = self._concurrency - len(queue.running)
+        claimed, stopped_by = self._system.start_queued_workflows(
+            queue.handle, self._node, VERSION, None, len(queue.running), owner_xid=owner
         )
-        room = self._concurrency - running
-        more = stopped_by is not None or len(claimed) >= room
-        (self._backlog.add if more else self._backlog.discard)(name)
-        for status in dbos._sys_db.get_workflow_statuses(claimed) if claimed else ():
-            execute_dequeued_workflow(dbos, status, owner)
+        queue.backlog = stopped_by is not None or len(claimed) >= room
+        return claimed
+
+    def _start(self, queue: _Worked, task_id: str, owner: str) -> None:
+        running = asyncio.create_task(self._run(queue, task_id, owner))
+        queue.running[task_id] = running
+
+    async def _run(self, queue: _Worked, task_id: str, owner: str) -> None:
+        """Run one task to its end, and tell the queue. One that is cancelled stays this node's, to be handed over."""
+        try:
+            await self._runner(task_id)
+        finally:
+            queue.running.pop(task_id, None)
+        self._ended.append((task_id, owner))
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_ended())
+
+    async def _tell_ended(self) -> None:
+        """Tell the queues what is over; what ends meanwhile is told together, the next time round."""
+        while self._ended:
+            ended, self._ended = self._ended, []
+            async for attempt in patiently():
+                with attempt:
+                    await self._database.write(lambda session: self._record_ended(session, ended))  # noqa: B023
+            for queue in self._queues.values():
+                if queue.backlog:
+                    queue.woken.set()
+
+    def _record_ended(self, session: Session, ended: list[tuple[str, str]]) -> None:
+        """Whatever was taken over meanwhile is left alone."""
+        rows, at = self._system.tables.workflow_status, int(time.time() * 1000)
+        self._execute(
+            session,
+            rows.update()
+            .where(
+                rows.c.workflow_uuid.in_([task_id for task_id, _ in ended]),
+                rows.c.owner_xid.in_({owner for _, owner in ended}),
+                rows.c.status == "PENDING",
+            )
+            .values(status="SUCCESS", owner_xid=None, updated_at=at, completed_at=at),
+        )
+
+    def _execute(self, session: Session, statement: Select[tuple[str | None]] | Update) -> CursorResult[Any]:
+        """A statement on DBOS's tables; where those are depends on the database."""
+        options = {"schema_translate_map": {SCHEMA_PLACEHOLDER: self._system.schema}}
+        return session.connection().execute(statement.execution_options(**options))
+
+    @property
+    def _system(self) -> SystemDatabase:
+        return self._open_client._sys_db
 
     @property
     def _open_client(self) -> DBOSClient:
         if self._client is None:
             raise RuntimeError("the engine has not been started")
         return self._client
-
-
-def _tame_the_log() -> None:
-    """DBOS prints by itself; let its lines go where ours go, without those that only say that we stop."""
-    logger = logging.getLogger("dbos")
-    logger.handlers.clear()
-    logger.propagate = True
-    logger.addFilter(lambda record: "task cancelled" not in record.getMessage())

@@ -92,15 +92,9 @@ class PostgreSQL:
         self._place = place(url)
         self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
-        self._writer = create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            connect_args=arguments(url),
-            pool_size=WRITERS + READERS,
-            max_overflow=0,
-            hide_parameters=True,
-        )
+        self._writer = self._engine(url, WRITERS)
         # One view of the database for all the statements of a reader, as SQLite gives it by itself.
-        self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
+        self._reader = self._engine(url, READERS, isolation_level="REPEATABLE READ")
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Do `work` in one transaction."""
@@ -110,11 +104,16 @@ class PostgreSQL:
         """Do `work` on one view of the database."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._patiently, self._reader, work)
 
+    async def outside(self, work: Callable[[], T]) -> T:
+        """Do work that has connections of its own."""
+        return await asyncio.to_thread(work)
+
     def close(self) -> None:
         """Finish what has begun, and close all connections."""
         self._writing.shutdown()
         self._reading.shutdown()
         self._writer.dispose()
+        self._reader.dispose()
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[Callable[[Callable[[Connection], None]], None]]:
@@ -129,6 +128,17 @@ class PostgreSQL:
         finally:
             # The lock ends with the session, so nothing has to be undone on a connection that may be broken.
             await asyncio.to_thread(_discard, holding)
+
+    @staticmethod
+    def _engine(url: URL, connections: int, **options: str) -> Engine:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args=arguments(url),
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,
+            **options,
+        )
 
     def _in_one_transaction(self, work: Callable[[Connection], None]) -> None:
         with self._writer.begin() as connection:

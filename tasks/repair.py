@@ -60,11 +60,11 @@ class Repair:
         for task in tasks:
             if task.id in lost:
                 log.warning("Task %s was %s, and in no queue; it is queued again", task.id, task.status.value)
-                await self._engine.enqueue_again(self._database, task.id, task.provider, task.turn)
+                await self._engine.enqueue_again(task.id, task.provider, task.turn)
 
     async def forget(self) -> None:
         """Let the engine forget what is over, and providers' reports on it."""
-        while await self._engine.clean_up(now() - ENDED) >= BATCH:
+        while await self._engine.clean_up(now() - ENDED, BATCH) >= BATCH:
             pass
         await self._callbacks.forget(now() - REPORTED)
 

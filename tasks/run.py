@@ -144,6 +144,8 @@ class Run:
         return self._definition.title
 
     async def _begin(self) -> None:
+        if self._task.run == 1:
+            return  # nothing can have arrived
         images = (await self._at.history.images_of([self._task.id]))[self._task.id]
         self._known = {image.provider_image_id: image.index for image in images if image.provider_image_id is not None}
         await self._keeper.begin(images)

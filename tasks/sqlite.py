@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -65,6 +65,10 @@ class SQLite:
     async def read(self, work: Callable[[Session], T]) -> T:
         """Do `work` on one view of the database."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, work)
+
+    async def outside(self, work: Callable[[], T]) -> T:
+        """Do work that writes with connections of its own, in turn with ours: SQLite would let both sleep."""
+        return await self._queue.outside(work)
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[Callable[[Callable[[Connection], None]], None]]:
@@ -152,17 +156,34 @@ class Piece(Generic[T]):
             self.future.set_exception(self._error)
 
 
+class Errand(Generic[T]):
+    """Something that is no transaction of ours, and that somebody waits for."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self.future: Future[T] = Future()
+
+    def do(self) -> None:
+        """Do it, and tell whoever waits."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self._work())
+        except BaseException as exc:  # noqa: BLE001 - the caller gets it
+            self.future.set_exception(exc)
+
+
 class Queue:
     """Does pieces of work in the order in which they come, in one thread, with one commit for all that wait."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database-write")
-        self._waiting: deque[Piece[Any]] = deque()
+        self._waiting: deque[Piece[Any] | Errand[Any]] = deque()
         self._lock = threading.Lock()
         self._busy = False
 
-    def put(self, piece: Piece[Any]) -> None:
+    def put(self, piece: Piece[Any] | Errand[Any]) -> None:
         """Have a piece done; its future says when."""
         with self._lock:
             if not self._busy:
@@ -170,21 +191,36 @@ class Queue:
                 self._busy = True
             self._waiting.append(piece)
 
+    async def outside(self, work: Callable[[], T]) -> T:
+        """Do something else in the same thread, between two commits."""
+        errand = Errand(work)
+        self.put(errand)
+        return await asyncio.wrap_future(errand.future)
+
     def close(self) -> None:
         """Finish what is waiting."""
         self._thread.shutdown()
 
     def _work(self) -> None:
         while pieces := self._take():
+            if isinstance(pieces, Errand):
+                pieces.do()
+                continue
             wanted = [piece for piece in pieces if not piece.future.cancelled()]
             if wanted:
                 self._commit(wanted)
                 _settle(wanted)
 
-    def _take(self) -> list[Piece[Any]]:
+    def _take(self) -> list[Piece[Any]] | Errand[Any]:
         with self._lock:
             self._busy = bool(self._waiting)
-            return [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+            pieces: list[Piece[Any]] = []
+            while self._waiting and len(pieces) < TOGETHER:
+                if isinstance(first := self._waiting[0], Errand):
+                    return pieces or cast(Errand[Any], self._waiting.popleft())
+                pieces.append(first)
+                self._waiting.popleft()
+            return pieces
 
     def _commit(self, pieces: Sequence[Piece[Any]]) -> None:
         committing = False
@@ -228,8 +264,11 @@ def _lost(error: BaseException, *, committing: bool) -> DatabaseUnavailableError
 
 
 def _undone(connection: Connection) -> bool:
-    driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-    return not driver.in_transaction
+    return not _driver(connection).in_transaction
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.dbapi_connection)
 
 
 def _forget_insert(record: object) -> None:
@@ -276,4 +315,21 @@ def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
+    _lighten_savepoints(engine)
     return engine
+
+
+def _lighten_savepoints(engine: Engine) -> None:
+    """Say these three to the driver itself: through all of SQLAlchemy they cost more than a small write."""
+
+    def say(words: str) -> Callable[[Connection, str], None]:
+        def to_driver(connection: Connection, name: str) -> None:
+            if not _undone(connection):
+                _driver(connection).execute(f"{words} {name}")
+
+        return to_driver
+
+    dialect: Any = engine.dialect
+    dialect.do_savepoint = say("SAVEPOINT")
+    dialect.do_release_savepoint = say("RELEASE")
+    dialect.do_rollback_to_savepoint = say("ROLLBACK TO")

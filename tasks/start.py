@@ -16,7 +16,7 @@ from tasks.engine import Engine
 from tasks.errors import IdempotencyConflictError
 from tasks.events import StatusChanged, TaskEvent
 from tasks.journal import Journal
-from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord
+from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord, new_id, now
 from tasks.signals import Signals
 from tasks.status import TaskStatus
 from tasks.turn import next_turn
@@ -89,7 +89,11 @@ def _record(new: NewTask) -> TaskRecord:
     if new.retried_from is not None:
         asked["retried_from"] = new.retried_from
     model = request.get("model")
+    # Given here, because pydantic would look up how to call each factory.
     return TaskRecord(
+        id=new_id(),
+        created_at=now(),
+        notices=[],
         project=new.project,
         provider=new.provider,
         sandbox=new.sandbox,

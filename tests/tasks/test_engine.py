@@ -1,75 +1,210 @@
-"""The engine, and the names of DBOS that it relies on."""
+"""The engine's queues, on both databases, and the names of DBOS that it relies on."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
+from sqlmodel import Session
 
-pytestmark = pytest.mark.anyio
-
-
-def test_the_version_of_dbos_is_the_one_whose_private_names_are_used() -> None:
-    assert version("dbos") == "3.4.0", "look at `Engine._claim` before you move on"
-
-
-SCRIPT = """
-import asyncio, sys
 from providers.limits import Limits
 from tasks import engine
 from tasks.database import Database
-engine.POLLING_SECONDS = 3600.0
+from tasks.engine import Engine, migrate_engine
+from tasks.records import now
+
+pytestmark = pytest.mark.anyio
+
 QUEUE = "openai_images"
+SECONDS = 20
+UNLIMITED = Limits()
 
-async def main(path):
-    database = Database(f"sqlite:///{path}")
-    await database.migrate()
-    ran, running, most = [], 0, 0
-    everything = asyncio.Event()
 
-    async def run(task_id):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.01)
-        running -= 1
-        ran.append(task_id)
-        if len(ran) == 20:
-            everything.set()
+def test_the_version_of_dbos_is_the_one_whose_private_names_are_used() -> None:
+    assert version("dbos") == "3.4.0", "read tasks/engine.py before you move on"
 
-    worker = engine.Engine(database, run, {QUEUE: Limits()}, concurrency=4)
-    await worker.start("here")
-    def broken(session):
-        worker.enqueue(session, "rolled back", QUEUE, 0)
-        raise LookupError
-    try:
-        await database.write(broken)
-    except LookupError:
-        pass
-    for number in range(20):
-        await database.write(lambda session: worker.enqueue(session, f"task {number}", QUEUE, 0))
-        worker.wake(QUEUE)
-    async with asyncio.timeout(20):
-        await everything.wait()
-    await worker.drain(5)
-    await worker.stop()
+
+@pytest.fixture(autouse=True)
+def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts has been woken."""
+    monkeypatch.setattr(engine, "POLLING_SECONDS", 3600.0)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Empty, of each kind."""
+    database = Database(database_url)
+    await database.migrate(lambda: migrate_engine(database.sync_url))
+    yield database
     await database.close()
-    print(sorted(ran) == sorted(f"task {n}" for n in range(20)), "rolled back" in ran, most <= 5)
-
-asyncio.run(main(sys.argv[1]))
-"""
 
 
-async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_back_one_never(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SCRIPT, str(tmp_path / "darkroom.db")),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
+class Runs:
+    """Runs that last until the test lets them end."""
 
-    assert out.decode().split() == ["True", "False", "True"], err.decode()
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.running = 0
+        self.most = 0
+        self.gate = asyncio.Event()
+        self._news = asyncio.Condition()
+
+    async def __call__(self, task_id: str) -> None:
+        self.started.append(task_id)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self._tell()
+        try:
+            await self.gate.wait()
+        finally:
+            self.running -= 1
+            await self._tell()
+
+    async def until(self, fulfilled: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS), self._news:
+            await self._news.wait_for(fulfilled)
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+
+@asynccontextmanager
+async def working(
+    database: Database, runs: Runs, limits: Limits = UNLIMITED, *, concurrency: int = 4, node: str = "here"
+) -> AsyncIterator[Engine]:
+    worker = Engine(database, runs, {QUEUE: limits}, concurrency=concurrency)
+    await worker.start(node)
+    try:
+        yield worker
+    finally:
+        await worker.drain(0)
+        await worker.stop()
+
+
+async def enqueue(database: Database, worker: Engine, *task_ids: str, turn: int = 0) -> None:
+    for task_id in task_ids:
+        await database.write(lambda session: worker.enqueue(session, task_id, QUEUE, turn))  # noqa: B023
+    worker.wake(QUEUE)
+
+
+def _break(worker: Engine, session: Session) -> None:
+    worker.enqueue(session, "rolled back", QUEUE, 0)
+    raise LookupError
+
+
+async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_back_one_never(
+    database: Database,
+) -> None:
+    runs = Runs()
+    runs.gate.set()
+    async with working(database, runs) as worker:
+        with pytest.raises(LookupError):
+            await database.write(lambda session: _break(worker, session))
+        await enqueue(database, worker, *(f"task {number}" for number in range(20)))
+        await runs.until(lambda: len(runs.started) == 20 and runs.running == 0)
+
+    assert sorted(runs.started) == sorted(f"task {number}" for number in range(20))
+
+
+async def test_a_node_runs_no_more_at_a_time_than_it_may(database: Database) -> None:
+    runs = Runs()
+    async with working(database, runs, concurrency=3) as worker:
+        await enqueue(database, worker, *(f"task {number}" for number in range(10)))
+        await runs.until(lambda: runs.running == 3)
+        assert worker.full(QUEUE)
+        runs.gate.set()
+        await runs.until(lambda: len(runs.started) == 10 and runs.running == 0)
+
+    assert runs.most == 3
+
+
+async def test_the_limit_of_an_account_holds_for_two_nodes_together(database: Database) -> None:
+    runs = Runs()
+    limits = Limits(concurrency=2)
+    async with working(database, runs, limits, node="a") as a, working(database, runs, limits, node="b") as b:
+        for number in range(6):
+            await enqueue(database, (a, b)[number % 2], f"task {number}")
+            a.wake(QUEUE)
+            b.wake(QUEUE)
+        await runs.until(lambda: runs.running == 2)
+        runs.gate.set()
+        await runs.until(lambda: len(runs.started) == 6 and runs.running == 0)
+
+    assert runs.most == 2
+
+
+async def test_no_more_are_started_in_a_minute_than_the_account_takes(database: Database) -> None:
+    runs = Runs()
+    runs.gate.set()
+    async with working(database, runs, Limits(per_minute=3)) as worker:
+        await enqueue(database, worker, *(f"task {number}" for number in range(5)))
+        await runs.until(lambda: len(runs.started) == 3)
+        worker.wake(QUEUE)
+        await database.read(lambda session: None)
+
+    assert len(runs.started) == 3
+
+
+async def test_lower_turns_go_first(database: Database) -> None:
+    runs = Runs()
+    async with working(database, runs, concurrency=1) as worker:
+        await enqueue(database, worker, "running")
+        await runs.until(lambda: runs.running == 1)
+        for turn, task_id in ((2, "third"), (0, "first"), (1, "second")):
+            await enqueue(database, worker, task_id, turn=turn)
+        runs.gate.set()
+        await runs.until(lambda: len(runs.started) == 4 and runs.running == 0)
+
+    assert runs.started == ["running", "first", "second", "third"]
+
+
+async def test_what_a_dead_node_was_running_is_run_by_another_and_what_a_living_one_runs_is_not(
+    database: Database,
+) -> None:
+    dead, alive, here = Runs(), Runs(), Runs()
+    async with working(database, alive, node="alive") as living:
+        await enqueue(database, living, "theirs")
+        await alive.until(lambda: alive.running == 1)
+        async with working(database, dead, node="dead") as dying:
+            living._queues.clear()  # nobody else may take it
+            await enqueue(database, dying, "orphan")
+            await dead.until(lambda: dead.running == 1)
+        async with working(database, here, node="here") as worker:
+            assert await worker.owners() == {"alive", "dead"}
+            assert await worker.recover(["dead"]) == 1
+            assert await worker.recover(["dead"]) == 0
+            await here.until(lambda: here.running == 1)
+
+    assert here.started == ["orphan"]
+
+
+async def test_a_task_that_the_engine_has_lost_can_be_queued_again(database: Database) -> None:
+    runs = Runs()
+    runs.gate.set()
+    async with working(database, runs) as worker:
+        await enqueue(database, worker, "ended")
+        await runs.until(lambda: len(runs.started) == 1 and runs.running == 0)
+        assert worker._telling is not None
+        await worker._telling
+        assert await worker.lost(["ended", "unknown"]) == {"ended", "unknown"}
+        await worker.enqueue_again("ended", QUEUE, 0)
+        await runs.until(lambda: len(runs.started) == 2 and runs.running == 0)
+
+
+async def test_what_is_over_is_forgotten(database: Database) -> None:
+    runs = Runs()
+    runs.gate.set()
+    async with working(database, runs) as worker:
+        await enqueue(database, worker, "ended")
+        await runs.until(lambda: len(runs.started) == 1 and runs.running == 0)
+        assert worker._telling is not None
+        await worker._telling
+
+        assert await worker.clean_up(now() - timedelta(hours=1), 500) == 0
+        assert await worker.clean_up(now() + timedelta(hours=1), 500) == 1
+        assert await worker.clean_up(now() + timedelta(hours=1), 500) == 0
