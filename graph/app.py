@@ -35,14 +35,17 @@ def create_app(
     *,
     base_url: str,
     definitions: Sequence[ProviderDefinition[BaseModel]] = PROVIDERS,
+    works: bool = True,
 ) -> Starlette:
-    """The application. `base_url` is where it will be reached from this machine, for its own simulators."""
+    """The application. `base_url` is where it will be reached from this machine, for its own simulators; where it does
+    not work, tasks are left to other nodes."""
     darkroom = Darkroom(
         tasks,
         definitions,
         sandbox_url=server.sandbox_url or f"{base_url}/sandbox",
         public_url=server.public_url,
         base_url=base_url,
+        works=works,
     )
     view = GraphQLView(schema, darkroom, server)
     routes: list[BaseRoute] = [

@@ -19,7 +19,7 @@ from starlette.routing import Mount
 from graph import logs
 from graph.app import create_app
 from graph.schema import print_schema
-from graph.server import AddressError, Server, configure, listen
+from graph.server import AddressError, Server, configure, listen, work
 from graph.settings import ServerSettings
 from graph.settings_report import explain, markdown, report
 from graph.welcome import welcome
@@ -28,7 +28,8 @@ from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
 from tasks.database import Database
-from tasks.errors import AlreadyRunningError
+from tasks.engine import migrate_engine
+from tasks.errors import AlreadyRunningError, DatabaseUnavailableError
 from tasks.settings import TaskSettings
 
 cli = typer.Typer(
@@ -40,12 +41,52 @@ cli = typer.Typer(
 console = Console(stderr=True)
 
 
+Host = Annotated[str | None, typer.Option(help="Address to listen on [DARKROOM_HOST].")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].", min=0, max=65535)]
+
+
 @cli.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [DARKROOM_HOST].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].", min=0, max=65535)] = None,
-) -> None:
+def serve(host: Host = None, port: Port = None) -> None:
     """Serve the API and run the tasks."""
+    _serve(host, port, works=True)
+
+
+@cli.command()
+def api(host: Host = None, port: Port = None) -> None:
+    """Serve the API only; tasks are run by `darkroom worker` on the same PostgreSQL database."""
+    _needs_postgresql("api")
+    _serve(host, port, works=False)
+
+
+@cli.command()
+def worker() -> None:
+    """Run the tasks only; clients are served by `darkroom api` on the same PostgreSQL database."""
+    _needs_postgresql("worker")
+    server, tasks = ServerSettings(), TaskSettings()
+    logs.configure(server.log_format)
+    darkroom = Darkroom(
+        tasks,
+        PROVIDERS,
+        sandbox_url=server.sandbox_url or f"{server.base_url()}/sandbox",
+        public_url=server.public_url,
+        base_url=server.base_url(),
+    )
+
+    def ready() -> None:
+        console.print(f"Working as [bold]{darkroom.node}[/]. Ctrl-C stops the worker.", highlight=False)
+
+    asyncio.run(work(darkroom, on_ready=ready))
+
+
+def _needs_postgresql(command: str) -> None:
+    if not TaskSettings().database.startswith("postgresql"):
+        raise typer.BadParameter(
+            f"`darkroom {command}` shares its work with other processes, and that needs PostgreSQL: set "
+            "DARKROOM_DATABASE_URL to postgresql://…, or use `darkroom serve`."
+        )
+
+
+def _serve(host: str | None, port: int | None, *, works: bool) -> None:
     server = ServerSettings().model_copy(
         update={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
@@ -54,9 +95,11 @@ def serve(
     # Listening before the start: tasks that the last process left behind begin at once, and may use our own sandbox.
     listener = listen(server.host, server.port)
     base_url = server.base_url(listener.getsockname()[1])
-    app = create_app(server, tasks, base_url=base_url)
+    app = create_app(server, tasks, base_url=base_url, works=works)
     darkroom: Darkroom = app.state.darkroom
     darkroom.lock()
+    # Before the server starts, so that a database that is away is explained and not traced.
+    asyncio.run(darkroom.migrate())
 
     def ready() -> None:
         welcome(console, base_url, darkroom)
@@ -91,7 +134,7 @@ def migrate() -> None:
     database = Database(TaskSettings().database)
 
     async def run() -> None:
-        await database.migrate()
+        await database.migrate(lambda: migrate_engine(database.sync_url))
         await database.close()
 
     asyncio.run(run())
@@ -137,7 +180,7 @@ def main() -> None:
     """The entry point: mistakes in settings are explained, not traced."""
     try:
         cli()
-    except (AddressError, AlreadyRunningError, SettingsError) as exc:
+    except (AddressError, AlreadyRunningError, DatabaseUnavailableError, SettingsError) as exc:
         console.print(f"[red]{escape(str(exc))}[/]", soft_wrap=True)
         raise SystemExit(1) from exc
     except ValidationError as exc:

@@ -27,6 +27,7 @@ from graph.scalars import SCALARS
 from graph.subscription import Subscription
 from graph.types.events import EVENT_TYPES
 from graph.types.image import Image
+from tasks.errors import DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ MAX_TOKENS = 2_000
 MAX_ALIASES = 30
 UNEXPECTED = "Something went wrong in this server. Its log has the details."
 
+AWAY = (
+    "The database of this server cannot be reached just now; try again in a moment. A mutation may or may not have "
+    "been carried out: repeat it with the same `idempotencyKey`, and nothing is paid twice."
+)
+
 
 class Schema(strawberry.Schema):
     """Logs our own faults with their traceback, and a client's mistakes not at all."""
@@ -42,8 +48,22 @@ class Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Called with the original errors, before they are masked."""
         for error in errors:
-            if is_ours(error):
+            if isinstance(error.original_error, DatabaseUnavailableError):
+                log.warning("%s", error.original_error)
+            elif is_ours(error):
                 log.error("Unexpected error at %s", error.path, exc_info=error.original_error)
+
+
+class OurErrors(MaskErrors):
+    """Shows nothing of our own faults, and what to do when the database is away."""
+
+    def anonymise_error(self, error: GraphQLError) -> GraphQLError:
+        """What the client gets."""
+        if not isinstance(error.original_error, DatabaseUnavailableError):
+            return super().anonymise_error(error)
+        return GraphQLError(
+            AWAY, nodes=error.nodes, path=error.path, extensions={"code": "UNAVAILABLE"}, original_error=None
+        )
 
 
 class OneOperation(SchemaExtension):
@@ -81,7 +101,7 @@ schema = Schema(
         lambda: ParserCache(maxsize=256),
         lambda: ValidationCache(maxsize=256),
         OneOperation,
-        lambda: MaskErrors(should_mask_error=is_ours, error_message=UNEXPECTED),
+        lambda: OurErrors(should_mask_error=is_ours, error_message=UNEXPECTED),
     ],
     config=StrawberryConfig(scalar_map=SCALARS),
 )

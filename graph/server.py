@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 
@@ -41,6 +42,20 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if draining is not None:
             await draining
+
+
+async def work(darkroom: Darkroom, *, on_ready: Callable[[], None]) -> None:
+    """Run tasks until SIGTERM or Ctrl-C; then let short work end, and hand over the rest."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        await darkroom.open()
+        on_ready()
+        await stopping.wait()
+        await darkroom.drain()
+    finally:
+        await darkroom.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

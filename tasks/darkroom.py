@@ -70,6 +70,7 @@ class Darkroom:
         self.providers: Mapping[str, Provider[BaseModel]] = {
             one.name: one.connect(f"{sandbox_url}/{one.name}") for one in definitions
         }
+        self._migrated = False
         self.feed = Feed()
         self._database = Database(settings.database)
         self._signals = Signals(self._database)
@@ -115,13 +116,22 @@ class Darkroom:
         self._signals.on(QUEUED_SIGNAL, self._engine.wake)
         self._signals.on_gap(self.feed.hint_all)
 
+    @property
+    def node(self) -> str:
+        """The name under which it owns the tasks it runs."""
+        return self._upkeep.node
+
     def lock(self) -> None:
         """Make sure that no other server works here. Raises `AlreadyRunningError`."""
         self._database.lock()
 
     async def migrate(self) -> None:
-        """Bring the database up to date. Nodes that start together take turns."""
+        """Bring the database up to date, once. Nodes that start together take turns. Raises
+        `DatabaseUnavailableError` when the database does not come up."""
+        if self._migrated:
+            return
         await self._database.migrate(lambda: migrate_engine(self._database.sync_url))
+        self._migrated = True
 
     async def open(self) -> None:
         """Bring the database up to date and start working; what the last process left behind comes first."""

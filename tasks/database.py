@@ -18,7 +18,7 @@ from sqlalchemy import Connection, make_url
 from sqlmodel import Session
 
 from tasks.lock import DatabaseLock
-from tasks.postgresql import PostgreSQL
+from tasks.postgresql import PostgreSQL, connecting
 from tasks.sqlite import SQLite
 from tasks.uninterrupted import uninterrupted
 
@@ -41,9 +41,9 @@ class Database:
 
     @property
     def sync_url(self) -> str:
-        """The URL with its driver: the engine and the migrations use the same database."""
-        driver = "sqlite" if self.sqlite else "postgresql+psycopg"
-        return self.url.set(drivername=driver).render_as_string(hide_password=False)
+        """The URL as the engine and the migrations need it, who use the same database. It holds the password."""
+        url = self.url.set(drivername="sqlite") if self.sqlite else connecting(self.url)
+        return url.render_as_string(hide_password=False)
 
     def lock(self) -> None:
         """Make sure that no other process works on the same SQLite file. Raises `AlreadyRunningError`."""

@@ -42,6 +42,7 @@ from tasks.errors import DatabaseUnavailableError
 from tasks.patience import patiently
 
 log = logging.getLogger(__name__)
+logging.getLogger("dbos").setLevel(logging.WARNING)
 
 APPLICATION = "darkroom"
 WORKFLOW = "run_task"

@@ -36,14 +36,14 @@ MIGRATION_LOCK = 0x6461726B726F6F6D
 """Which advisory lock a node holds while it changes tables. Any number that nobody else uses."""
 
 # A host that died, and whatever stops answering without closing: noticed after about 25 s, from both ends.
-CLIENT: dict[str, str | int] = {
+CLIENT = {
     "application_name": "darkroom",
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,
+    "connect_timeout": "5",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
 }
 SERVER = {
     "timezone": "UTC",
@@ -62,16 +62,18 @@ HOPELESS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "
 """What the server says when waiting for it does not help. It sends no code with that."""
 
 
-def arguments(url: URL) -> dict[str, str | int]:
-    """Arguments for a connection of this process, whoever makes it. What the URL says itself has precedence."""
+def connecting(url: URL) -> URL:
+    """The URL with all that every connection of this process should be told. What it says itself has precedence."""
     server = " ".join(f"-c {name}={value}" for name, value in SERVER.items())
-    options = " ".join((server, *_texts(url, "options")))
-    return {name: value for name, value in CLIENT.items() if name not in url.query} | {"options": options}
+    client = {name: value for name, value in CLIENT.items() if name not in url.query}
+    url = url.set(drivername="postgresql+psycopg")
+    return url.update_query_dict({**client, "options": " ".join((server, *_texts(url, "options")))})
 
 
 def conninfo(url: URL) -> str:
     """The same for a connection that does not go through SQLAlchemy. It holds the password."""
-    return make_conninfo(url.set(drivername="postgresql").render_as_string(hide_password=False), **arguments(url))
+    _, parameters = url.get_dialect()().create_connect_args(connecting(url))
+    return make_conninfo(**parameters)
 
 
 def place(url: URL) -> str:
@@ -132,8 +134,7 @@ class PostgreSQL:
     @staticmethod
     def _engine(url: URL, connections: int, **options: str) -> Engine:
         return create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            connect_args=arguments(url),
+            connecting(url),
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,
