@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from tasks.database import Database
-from tasks.errors import NotAnImageError, StorageError
+from tasks.errors import DatabaseUnavailableError, NotAnImageError, StorageError
 from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
 from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id
 
@@ -129,7 +129,7 @@ class ImageStore:
         statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
         try:
             await self._database.write(lambda session: session.exec(statement))
-        except SQLAlchemyError:
+        except (DatabaseUnavailableError, SQLAlchemyError):
             # Whoever asks for it next makes it again; the picture itself is safe.
             log.warning("The placeholder of image %s could not be kept", image_id, exc_info=True)
 
