@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Table, inspect, literal_column, or_, select
+from sqlalchemy import ColumnElement, Table, bindparam, inspect, literal_column, or_, select
 from sqlmodel import Session
 
 from tasks.database import Database
@@ -26,7 +26,28 @@ TASKS = cast(Table, inspect(TaskRecord).local_table)
 EVENTS = cast(Table, inspect(EventRecord).local_table)
 IMAGES = cast(Table, inspect(ImageRecord).local_table)
 _FIELDS = tuple(inspect(TaskRecord).get_property_by_column(column).key for column in TASKS.columns)
+_TASK_COLUMNS = tuple(zip((column.name for column in TASKS.columns), _FIELDS, strict=True))[1:]
+_IMAGE_COLUMNS = tuple((column.name, column.name) for column in IMAGES.columns if column.name != "number")
 _TRANSACTION: ColumnElement[int] = literal_column("pg_current_xact_id()::text::bigint")
+
+OPEN = TASKS.insert().returning(TASKS.c.number)
+CLAIM = (
+    TASKS.update()
+    .where(TASKS.c.id == bindparam("claimed_id"), or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening))
+    .values(run=TASKS.c.run + 1, idle_runs=TASKS.c.idle_runs + bindparam("idle"))
+    .returning(*TASKS.columns)
+)
+APPEND = (
+    TASKS.update()
+    .where(
+        TASKS.c.id == bindparam("claimed_id"),
+        TASKS.c.run == bindparam("claimed_run"),
+        TASKS.c.status.not_in(TERMINAL),
+    )
+    .values(last_sequence=TASKS.c.last_sequence + 1)
+    .returning(TASKS.c.last_sequence, TASKS.c.cancel_requested_at)
+)
+"""Fenced: it changes a task only as long as the claim holds and the task has not ended."""
 
 EVENT_SIGNAL = "event"
 """The hint to other nodes that there is a new event; its text is `<task id>:<sequence>`."""
@@ -43,8 +64,7 @@ class Journal:
     def open(self, task: TaskRecord, change: Change, session: Session) -> TaskEvent:
         """Store a new task with its first event, inside the caller's transaction; `publish` it after the commit."""
         task.last_sequence = 1
-        session.add(task)
-        session.flush()
+        task.number = session.connection().execute(OPEN, row_of(task)).scalar_one()
         return self._log(session, task, change, None)
 
     async def claim(self, task_id: str, *, again: bool = False) -> TaskRecord | None:
@@ -54,16 +74,8 @@ class Journal:
         """
 
         def claim(session: Session) -> TaskRecord | None:
-            statement = (
-                TASKS.update()
-                .where(
-                    TASKS.c.id == task_id,
-                    or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening),
-                )
-                .values(run=TASKS.c.run + 1, idle_runs=TASKS.c.idle_runs + (0 if again else 1))
-                .returning(*TASKS.columns)
-            )
-            return _record(session.connection().execute(statement).one_or_none())
+            claimed = session.connection().execute(CLAIM, {"claimed_id": task_id, "idle": 0 if again else 1})
+            return _record(claimed.one_or_none())
 
         return await self._database.write(claim)
 
@@ -81,10 +93,7 @@ class Journal:
         def append(session: Session) -> TaskEvent:
             if uncertain and (landed := self._landed(session, task, change, image)):
                 return landed
-            event = self.change(session, claimed(task), change, image=image, idle_runs=0, **values)
-            if event is None:
-                raise LostTaskError(task.id, task.run)
-            return event
+            return self._append(session, task, change, image, values)
 
         async def write() -> TaskEvent:
             nonlocal uncertain
@@ -112,7 +121,7 @@ class Journal:
             )
             if session.connection().execute(same).first() is None:
                 image.late = True
-                session.connection().execute(IMAGES.insert(), _values(image))
+                session.connection().execute(IMAGES.insert(), row_of(image))
 
         async def write() -> None:
             async for attempt in patiently():
@@ -125,6 +134,20 @@ class Journal:
         """Change the row of a claimed task that has ended, without an event."""
         statement = TASKS.update().where(TASKS.c.id == task.id, TASKS.c.run == task.run).values(**values)
         await self._database.write(lambda session: session.connection().execute(statement))
+
+    def _append(
+        self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None, values: dict[str, Any]
+    ) -> TaskEvent:
+        connection = session.connection()
+        fence = {"claimed_id": task.id, "claimed_run": task.run}
+        found = connection.execute(APPEND, fence | values | {"idle_runs": 0}).one_or_none()
+        if found is None:
+            raise LostTaskError(task.id, task.run)
+        if image is not None:
+            connection.execute(IMAGES.insert(), row_of(image))
+        # The claim makes this run the only one that changes anything else.
+        changed = values | {"last_sequence": found.last_sequence, "cancel_requested_at": found.cancel_requested_at}
+        return self._log(session, task.model_copy(update=changed), change, image)
 
     def change(
         self,
@@ -150,7 +173,7 @@ class Journal:
         if task is None:
             return None
         if image is not None:
-            connection.execute(IMAGES.insert(), _values(image))
+            connection.execute(IMAGES.insert(), row_of(image))
         return self._log(session, task, change, image)
 
     def publish(self, event: TaskEvent) -> None:
@@ -188,14 +211,11 @@ class Journal:
         return None
 
 
-def claimed(task: TaskRecord) -> tuple[ColumnElement[bool], ...]:
-    """The fence: the task as long as this claim holds and it has not ended."""
-    return TASKS.c.id == task.id, TASKS.c.run == task.run, TASKS.c.status.not_in(TERMINAL)
-
-
 def _record(row: Any) -> TaskRecord | None:
     return None if row is None else TaskRecord(**dict(zip(_FIELDS, row, strict=True)))
 
 
-def _values(image: ImageRecord) -> dict[str, Any]:
-    return {column.name: getattr(image, column.name) for column in IMAGES.columns if column.name != "number"}
+def row_of(record: TaskRecord | ImageRecord) -> dict[str, Any]:
+    """The values of a new row. The database gives it its number."""
+    columns = _TASK_COLUMNS if isinstance(record, TaskRecord) else _IMAGE_COLUMNS
+    return {name: getattr(record, field) for name, field in columns}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -17,23 +17,23 @@ from tasks.database import Database
 from tasks.records import TaskRecord
 from tasks.status import TaskStatus
 
+_OF_PROVIDER = col(TaskRecord.provider) == bindparam("provider")
+_OWN = (
+    select(col(TaskRecord.turn))
+    .where(_OF_PROVIDER, col(TaskRecord.project) == bindparam("project"))
+    .order_by(col(TaskRecord.number).desc())
+    .limit(1)
+)
+_WAITING = select(func.min(col(TaskRecord.turn))).where(_OF_PROVIDER, col(TaskRecord.status) == TaskStatus.QUEUED)
+_NEWEST = select(func.max(col(TaskRecord.turn))).where(_OF_PROVIDER)
+_STAND = select(_OWN.scalar_subquery(), _WAITING.scalar_subquery(), _NEWEST.scalar_subquery())
+"""Where the queue stands: the turn of the project's newest task, of the first one that waits, and of the last."""
+
 
 def next_turn(session: Session, project: str, provider: str) -> int:
     """The turn of a new task, inside the transaction that stores it."""
-    of_provider = col(TaskRecord.provider) == provider
-    own = (
-        select(col(TaskRecord.turn))
-        .where(of_provider, col(TaskRecord.project) == project)
-        .order_by(col(TaskRecord.number).desc())
-        .limit(1)
-    )
-    waiting = select(func.min(col(TaskRecord.turn))).where(of_provider, col(TaskRecord.status) == TaskStatus.QUEUED)
-    newest = select(func.max(col(TaskRecord.turn))).where(of_provider)
-    last, first_waiting, highest = (
-        session.connection()
-        .execute(select(own.scalar_subquery(), waiting.scalar_subquery(), newest.scalar_subquery()))
-        .one()
-    )
+    connection = session.connection()
+    last, first_waiting, highest = connection.execute(_STAND, {"provider": provider, "project": project}).one()
     now = first_waiting if first_waiting is not None else highest or 0
     return max(now, 0 if last is None else last + 1)
 
