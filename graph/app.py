@@ -76,7 +76,7 @@ def create_app(
         Middleware(CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware if server.allowed_origins else ())
-    app.state.darkroom = darkroom
+    app.state.darkroom, app.state.live = darkroom, view.live
     return app
 
 

@@ -11,16 +11,25 @@ from strawberry.dataloader import DataLoader
 
 from resolvers.images import DataUriBudget
 from tasks.darkroom import Darkroom
-from tasks.records import ImageRecord
+from tasks.records import DEFAULT_PROJECT, ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Everything about a caller that may change an answer. Two callers with equal rights may share one."""
+
+    base_url: str
+    """Where the client reached this server, for absolute picture URLs; without a final slash."""
+    project: str = DEFAULT_PROJECT
 
 
 @dataclass
 class Context:
-    """One per HTTP request, and one per websocket for all its operations; so nothing in it is ever cached."""
+    """One per HTTP request, one per websocket for all its operations, and one for callers who share a subscription;
+    so nothing in it is ever cached."""
 
     darkroom: Darkroom
-    base_url: str
-    """Where the client reached this server, for absolute picture URLs; without a final slash."""
+    rights: Rights
     connection_params: dict[str, object] | None = None
     """The payload of `connection_init`; Strawberry sets it."""
     data_uris: DataUriBudget = field(default_factory=DataUriBudget)

@@ -2,14 +2,13 @@
 
 A request that cannot be executed gets a 4xx with GraphQL `errors`, an `extensions.code`, and no `data` (the
 GraphQL-over-HTTP draft, "application/graphql-response+json"; clients that accept only `application/json` get 200 for
-errors in the document, as that draft's legacy rules say). Websockets speak `graphql-transport-ws` only.
+errors in the document, as that draft's legacy rules say). Subscriptions need a connection that stays open: a websocket
+that speaks `graphql-transport-ws`, or an event stream as graphql-sse has it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
-from strawberry.http.exceptions import WebSocketDisconnected
-from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from graph.context import Context
+from graph.context import Context, Rights
+from graph.live.callers import TooManyConnectionsError
+from graph.live.connection import EXTENSION, Connection
+from graph.live.operation import Checked, OperationRequest, RefusedError, check, encode
+from graph.live.server import Live
+from graph.live.socket import Socket
+from graph.live.sse import MEDIA_TYPE, EventStream
+from graph.schema import Schema
 from graph.settings import ServerSettings
 from tasks.darkroom import Darkroom
-
-log = logging.getLogger(__name__)
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 STATIC = Path(__file__).parent / "static"
@@ -53,52 +53,31 @@ TOO_LARGE = (
     "The request is larger than {limit:,} bytes, the most this server reads (DARKROOM_MAX_BODY_BYTES). Prompts are "
     "text; picture data has no place in a request."
 )
-
-
-class QuietWebSocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """A client that vanishes while events flow is no fault: it leaves no traceback."""
-
-    async def handle_message(self, message: Message) -> None:
-        """One message of a client, which is an object, with a document and variables of the right kind."""
-        if not isinstance(message, dict):
-            await self.handle_invalid_message("A message must be a JSON object")
-            return
-        if message.get("type") == "subscribe" and not _is_request(message.get("payload")):
-            await self.handle_invalid_message("`payload` must be an object with a text `query` and object `variables`")
-            return
-        await super().handle_message(message)
-
-    async def handle_task_exception(self, error: Exception) -> None:
-        """Called with whatever ended an operation's task."""
-        if isinstance(error, WebSocketDisconnect | WebSocketDisconnected):
-            log.debug("A client left while an event was being sent to it")
-        else:
-            log.error("A websocket operation failed", exc_info=error)
+MUTATION_BY_GET = "Mutations change something, so they must be sent with POST."
 
 
 class GraphQLView(GraphQL[Context, None]):
     """The endpoint `/graphql`: GraphiQL for browsers, GraphQL for everybody else."""
 
-    graphql_transport_ws_handler_class = QuietWebSocketHandler
-
-    def __init__(self, schema: BaseSchema, darkroom: Darkroom, settings: ServerSettings) -> None:
+    def __init__(self, schema: Schema, darkroom: Darkroom, settings: ServerSettings) -> None:
         super().__init__(
             schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=10),
             allowed_origins=settings.allowed_origins,
         )
+        self.live = Live(schema, darkroom, settings)
         self._darkroom = darkroom
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one websocket."""
         if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
+            await self._open(WebSocket(scope, receive, send))
             return
         body = LimitedBody(receive, self._settings.max_body_bytes, TOO_LARGE)
+        request = Request(scope, body.receive)
         try:
-            response = await self.run(Request(scope, body.receive))
+            response = await self._stream(request) or await self.run(request)
         except HTTPException as exc:
             response = problem(exc.status_code, exc.reason)
         except ClientDisconnect:
@@ -111,7 +90,86 @@ class GraphQLView(GraphQL[Context, None]):
         if isinstance(response, Response):
             response.media_type = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else "application/json"
             request.state.sub_response = response
-        return Context(darkroom=self._darkroom, base_url=self._settings.public_url or origin(request))
+        return Context(self._darkroom, self._rights(request))
+
+    def _rights(self, request: Request | WebSocket) -> Rights:
+        return Rights(base_url=self._settings.public_url or origin(request))
+
+    async def _open(self, websocket: WebSocket) -> None:
+        """Open a websocket, and hand it over to its conversation."""
+        if not self._check_websocket_origin(websocket):
+            await self.reject_websocket(websocket)
+            return
+        try:
+            leave = self.live.callers.enter(address(websocket))
+        except TooManyConnectionsError as exc:
+            await websocket.send_denial_response(problem(429, str(exc)))
+            return
+        connection: Connection = websocket.scope["extensions"][EXTENSION]
+        try:
+            subprotocol = await self.pick_websocket_subprotocol(websocket)
+            await websocket.accept(subprotocol)
+        except BaseException:
+            leave()
+            raise
+        connection.hand_over(socket := Socket(self.live, connection, self._rights(websocket), leave))
+        if subprotocol is None:
+            socket.refuse_protocol()
+
+    async def _stream(self, request: Request) -> EventStream | Response | None:
+        """Answer by an event stream, where the client reads nothing else or asks for a subscription; else None."""
+        accept = request.headers.get("accept", "")
+        adapter = self.request_adapter_class(request)
+        if MEDIA_TYPE not in accept or not self.is_request_allowed(adapter):
+            return None
+        data = await self.parse_http_body(adapter)
+        if isinstance(data, list):
+            return None
+        reads_json = "json" in accept or "*/*" in accept
+        asked = OperationRequest(data.query or "", data.variables, data.operation_name)
+        checked, refused = None, None
+        try:
+            checked = check(self.live.schema, asked.query, asked.operation_name)
+        except RefusedError as exc:
+            refused = exc
+        if reads_json and (checked is None or checked.type is not OperationType.SUBSCRIPTION):
+            return None
+        if checked is not None and checked.type is OperationType.MUTATION and request.method == "GET":
+            raise HTTPException(405, MUTATION_BY_GET)
+        try:
+            stream = self.live.stream(address(request))
+        except TooManyConnectionsError as exc:
+            raise HTTPException(429, str(exc)) from exc
+        if checked is None:
+            stream.refuse(refused.errors if refused else [])
+            return stream
+        return await self._begin(stream, asked, checked, request)
+
+    async def _begin(
+        self, stream: EventStream, asked: OperationRequest, checked: Checked, request: Request
+    ) -> EventStream | Response:
+        context = self.live.context(self._rights(request), None, stream.budget)
+        try:
+            if checked.type is not OperationType.SUBSCRIPTION:
+                result = await self.live.schema.execute(
+                    asked.query, asked.variables, context_value=context, operation_name=asked.operation_name
+                )
+                stream.answer(encode(result.data, result.errors))
+                return stream
+            cursor = cursor_of(request)
+            subscriber = await self.live.groups.join(asked, checked, context, stream, cursor=cursor)
+        except RefusedError as exc:
+            stream.refuse(exc.errors)
+            return stream
+        except BaseException:
+            stream.leave()
+            raise
+        stream.carry(subscriber)
+        if cursor is not None and subscriber.at_end:
+            # A browser's EventSource comes back whenever a stream ends. This tells it that there is nothing more.
+            stream.leave()
+            return Response(status_code=204)
+        return stream
 
     async def execute_single(
         self,
@@ -138,10 +196,11 @@ class GraphQLView(GraphQL[Context, None]):
             if exc.operation_type is OperationType.SUBSCRIPTION:
                 reason = (
                     "A subscription needs a connection that stays open. Open a websocket to this URL with the "
-                    f"subprotocol `{GRAPHQL_TRANSPORT_WS_PROTOCOL}`; any graphql-ws client does that."
+                    f"subprotocol `{GRAPHQL_TRANSPORT_WS_PROTOCOL}`; any graphql-ws client does that. Or send the same "
+                    f"request with `Accept: {MEDIA_TYPE}`; any graphql-sse client does that."
                 )
                 raise HTTPException(400, reason) from exc
-            raise HTTPException(405, "Mutations change something, so they must be sent with POST.") from exc
+            raise HTTPException(405, MUTATION_BY_GET) from exc
         except MissingQueryError as exc:
             raise HTTPException(400, 'There is no `query` in the request. Send JSON like {"query": "…"}.') from exc
 
@@ -214,20 +273,12 @@ class LimitedBody:
         return message
 
 
-def _is_request(payload: object) -> bool:
-    return (
-        isinstance(payload, dict)
-        and isinstance(payload.get("query"), str)
-        and isinstance(payload.get("variables"), dict | None)
-        and isinstance(payload.get("operationName"), str | None)
-    )
-
-
 CODES: Mapping[int, str] = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     413: "REQUEST_TOO_LARGE",
+    429: "TOO_MANY_CONNECTIONS",
     500: "UNAVAILABLE",
 }
 
@@ -242,3 +293,14 @@ def origin(request: Request | WebSocket) -> str:
     """Where a client reached this server, as it was typed there."""
     secure = request.url.scheme in ("https", "wss")
     return f"{'https' if secure else 'http'}://{request.headers.get('host') or request.url.netloc}"
+
+
+def address(request: Request | WebSocket) -> str:
+    """Who is asking, as far as the network tells."""
+    return request.client.host if request.client else ""
+
+
+def cursor_of(request: Request) -> int | None:
+    """The `id` of the last event that a browser has seen before it came back."""
+    found = request.headers.get("last-event-id", "")
+    return int(found) if found.isascii() and found.isdecimal() and len(found) < 16 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import strawberry
 from graphql import GraphQLError, OperationDefinitionNode
@@ -105,6 +105,13 @@ schema = Schema(
     ],
     config=StrawberryConfig(scalar_map=SCALARS),
 )
+
+
+def presentable(errors: Sequence[Exception]) -> list[GraphQLError]:
+    """Errors as a client may see them; our own faults are logged, and masked."""
+    found = [one if isinstance(one, GraphQLError) else GraphQLError(str(one), original_error=one) for one in errors]
+    schema.process_errors(found)
+    return OurErrors(should_mask_error=is_ours, error_message=UNEXPECTED)._process_errors(found)
 
 
 def print_schema() -> str:

@@ -10,9 +10,15 @@ from collections.abc import Callable
 import uvicorn
 from starlette.applications import Starlette
 
+from graph.live.connection import Connection
 from graph.settings import ServerSettings
 from tasks.darkroom import Darkroom
 from tasks.settings import TaskSettings
+
+STALLED_SECONDS = 60
+"""How long a client may take no bytes at all before its connection is dropped."""
+UNSENT_BYTES = 128 * 1024
+"""Most bytes that wait in the kernel for a client that reads slowly, so that what is urgent need not wait for them."""
 
 
 class AddressError(OSError):
@@ -37,7 +43,10 @@ class Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Websockets are closed at once, so that their clients go elsewhere; short work may end."""
+        """Websockets and event streams are closed at once, so that their clients go elsewhere; short work may end."""
+        app = self.config.app
+        if isinstance(app, Starlette) and (live := getattr(app.state, "live", None)) is not None:
+            live.end()
         draining = asyncio.create_task(self._darkroom.drain()) if self._darkroom else None
         await super().shutdown(sockets)
         if draining is not None:
@@ -72,6 +81,10 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as exc:
         listener.close()
         raise AddressError(f"Cannot listen on {host}:{port}: {exc.strerror}. Choose another DARKROOM_PORT.") from exc
+    # What is set here holds for every connection that is accepted. Where the system does not know it, it is left out.
+    for name, value in (("TCP_USER_TIMEOUT", STALLED_SECONDS * 1000), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES)):
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
     listener.listen(2048)
     return listener
 
@@ -85,9 +98,11 @@ def configure(app: Starlette, server: ServerSettings, tasks: TaskSettings) -> uv
         log_config=None,
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
+        ws=Connection,
         # Pictures do not compress, and base64 costs far more time than it saves.
         ws_per_message_deflate=False,
         ws_max_size=server.max_body_bytes,
+        ws_ping_interval=server.ping_seconds,
+        ws_ping_timeout=server.pong_seconds,
         timeout_graceful_shutdown=int(tasks.shutdown_seconds) + 2,
     )

@@ -38,6 +38,23 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     """The largest GraphQL request, in bytes; also the largest websocket message from a client."""
 
+    connection_init_seconds: float = Field(default=10, gt=0)
+    """How long a websocket may take to say `connection_init`."""
+
+    ping_seconds: float = Field(default=20, gt=0)
+    """How often a websocket that is open is pinged, and how long an event stream (SSE) may be silent before a comment
+    is sent. Choose less than the idle time-out of the proxies in between."""
+
+    pong_seconds: float = Field(default=20, gt=0)
+    """How long a client may take to answer a ping before its websocket is dropped."""
+
+    max_operations_per_socket: int = Field(default=100, ge=1)
+    """Most operations at a time over one websocket."""
+
+    max_connections_per_caller: int = Field(default=1000, ge=0)
+    """Most websockets and event streams that one client address may hold; 0 for no limit. Behind a proxy that does not
+    pass the clients' addresses on (`X-Forwarded-For`, from this machine), all clients have the same."""
+
     sandbox_url: str | None = None
     """Where the simulators are, when they run on their own (`darkroom sandbox`).
     Default: in this server, under `/sandbox`."""

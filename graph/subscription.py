@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, cast
 
 import strawberry
 
 import resolvers.events
 from graph.context import Info
 from graph.ids import key
+from graph.live.source import LiveEvent, Source
 from graph.query import unknown
-from graph.types.events import TaskEvent, event_of
+from graph.types.events import TaskEvent, event_of, skipped
 from tasks import events
+from tasks.darkroom import Darkroom
+from tasks.records import TaskRecord
 
 
 @strawberry.type(description="Watching. Leaving never cancels anything; coming back misses nothing.")
@@ -33,16 +36,48 @@ class Subscription:
             int,
             strawberry.argument(description="The sequence of the last event already seen; 0 for all of them."),
         ] = 0,
-    ) -> AsyncGenerator[TaskEvent, None]:
+    ) -> AsyncIterable[TaskEvent]:
         """Replay, then live."""
+        darkroom = info.context.darkroom
         try:
-            found = await resolvers.events.task_events(info.context.darkroom, key(id, "Task"), after)
+            task = await resolvers.events.watched(darkroom, key(id, "Task"))
         except resolvers.events.UnknownTaskError as exc:
             raise unknown(id, "task") from exc
-        return _typed(found)
+        return cast(AsyncIterable[TaskEvent], TaskEvents(darkroom, task, after))
 
 
-async def _typed(found: AsyncGenerator[events.TaskEvent, None]) -> AsyncGenerator[TaskEvent, None]:
-    async with aclosing(found):
-        async for event in found:
-            yield event_of(event)
+class TaskEvents(Source):
+    """The events of one task."""
+
+    __slots__ = ("_darkroom", "_task_id")
+
+    def __init__(self, darkroom: Darkroom, task: TaskRecord, after: int) -> None:
+        super().__init__(
+            ("taskEvents", task.id), after=max(after, 0), newest=task.last_sequence, ended=task.status.terminal
+        )
+        self._darkroom = darkroom
+        self._task_id = task.id
+
+    async def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
+        """As they are committed."""
+        async with aclosing(self._darkroom.watch(self._task_id, after)) as found:
+            async for event in found:
+                yield _typed(event)
+
+    async def stored(self, after: int) -> Sequence[LiveEvent]:
+        """From the log."""
+        return [_typed(event) for event in await resolvers.events.stored(self._darkroom, self._task_id, after)]
+
+    def skipped(self, last: LiveEvent, missed: int, resume_after: int) -> LiveEvent:
+        """An `EventsSkipped`."""
+        return LiveEvent(last.sequence, skipped(cast(TaskEvent, last.value), missed, resume_after))
+
+
+def _typed(event: events.TaskEvent) -> LiveEvent:
+    return LiveEvent(
+        event.sequence,
+        event_of(event),
+        picture=isinstance(event.change, events.PartialImageReady | events.ImageReady),
+        # Whether the row is the one of that moment or of now: a task that has ended gets no more events.
+        last=event.task.status.terminal and event.sequence == event.task.last_sequence,
+    )

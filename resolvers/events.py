@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from tasks.darkroom import Darkroom
 from tasks.events import TaskEvent
+from tasks.records import TaskRecord
 
 
 class UnknownTaskError(LookupError):
     """There is no task with this id."""
 
 
-async def task_events(darkroom: Darkroom, task_id: str, after: int) -> AsyncGenerator[TaskEvent, None]:
-    """The events of a task: stored ones with a sequence above `after`, then live ones, until the terminal one.
-
-    Raises `UnknownTaskError` before the first event.
-    """
-    if await darkroom.history.task(task_id) is None:
+async def watched(darkroom: Darkroom, task_id: str) -> TaskRecord:
+    """The task that somebody wants to watch, as it is now. Raises `UnknownTaskError`."""
+    task = await darkroom.history.task(task_id)
+    if task is None:
         raise UnknownTaskError(task_id)
-    return darkroom.watch(task_id, after)
+    return task
+
+
+async def stored(darkroom: Darkroom, task_id: str, after: int) -> list[TaskEvent]:
+    """The events of a task in the log with a sequence above `after`; none when the task is gone."""
+    _, events = await darkroom.history.events(task_id, after)
+    return events

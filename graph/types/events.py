@@ -125,6 +125,18 @@ class TaskHandedOff(TaskEvent):
     provider_task_id: str | None = strawberry.field(description="The provider's own id of it.")
 
 
+@strawberry.type(
+    description="You read more slowly than pictures arrived, so some events about pictures were left out. Everything "
+    "else was sent. Its `sequence` is that of the last one left out, so `after` works as always; pass `resumeAfter` "
+    "instead to get what was left out. It is not part of the log."
+)
+class EventsSkipped(TaskEvent):
+    """Stands for what a slow reader missed."""
+
+    missed: int = strawberry.field(description="How many events were left out.")
+    resume_after: int = strawberry.field(description="The sequence of the last event before them.")
+
+
 EVENT_TYPES = (
     TaskStatusChanged,
     TaskProgressed,
@@ -138,7 +150,20 @@ EVENT_TYPES = (
     TaskCancelRequested,
     TaskCanceled,
     TaskHandedOff,
+    EventsSkipped,
 )
+
+
+def skipped(last: TaskEvent, missed: int, resume_after: int) -> EventsSkipped:
+    """What stands for `missed` events, `last` being the last of them."""
+    return EventsSkipped(
+        id=strawberry.ID(encode("EventsSkipped", f"{last.task.record.id}/{resume_after}/{last.sequence}")),
+        sequence=last.sequence,
+        at=last.at,
+        task=last.task,
+        missed=missed,
+        resume_after=resume_after,
+    )
 
 
 def event_of(event: events.TaskEvent) -> TaskEvent:

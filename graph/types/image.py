@@ -50,7 +50,7 @@ class Image(Node):
         ] = None,
     ) -> str:
         """The absolute address of the file."""
-        return info.context.base_url + resolvers.images.path(self.record, width)
+        return info.context.rights.base_url + resolvers.images.path(self.record, width)
 
     @strawberry.field(
         description="A very small version as a `data:` URI of a few hundred bytes, to show, blurred, until the file "

@@ -1,0 +1,264 @@
+"""Groups: the subscribers who watch the same thing in the same way.
+
+Two subscribers are in one group when they sent the same document, operation name and variables (but for where they
+begin), watch the same thing, and have the same rights. An event is then executed and encoded once for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Hashable, Iterator
+from contextlib import aclosing
+from inspect import isawaitable
+
+import orjson
+
+from graph.context import Context
+from graph.live.load import Load
+from graph.live.message import Message
+from graph.live.operation import Checked, OperationRequest, Selection, encode, subscribe
+from graph.live.outlet import Outlet
+from graph.live.source import LiveEvent, Source
+from graph.live.subscriber import Subscriber
+from graph.schema import Schema
+from resolvers.images import DataUriBudget
+
+KEPT_MESSAGES = 64
+"""Most encoded events that a group keeps for subscribers who are behind; what is further back they read in the log."""
+KEPT_BYTES = 1024 * 1024
+"""Most bytes of them, but for the newest, which is kept alone if it must be."""
+KEPT_BYTES_IN_ALL = 64 * 1024 * 1024
+"""Most bytes that all groups keep together."""
+
+
+class Meter(DataUriBudget):
+    """Counts what one execution takes from a budget; without one, nothing is allowed."""
+
+    def __init__(self, budget: DataUriBudget | None) -> None:
+        super().__init__()
+        self._budget = budget
+        self.taken = 0
+
+    def allows(self, size: int) -> bool:
+        """Take `size` bytes."""
+        if self._budget is None or not self._budget.allows(size):
+            return False
+        self.taken += size
+        return True
+
+
+class Groups:
+    """All groups of this process, and what they cost together."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._groups: dict[Hashable, Group] = {}
+        self.load = Load()
+        self.kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._groups.values())
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions are open."""
+        return sum(map(len, self._groups.values()))
+
+    async def join(
+        self,
+        request: OperationRequest,
+        checked: Checked,
+        context: Context,
+        outlet: Outlet,
+        *,
+        id: str = "",
+        prefix: bytes = b"",
+        cursor: int | None = None,
+    ) -> Subscriber:
+        """Begin a subscription; it begins after `cursor` if there is one, and else where its document says.
+
+        Raises `RefusedError` before there is a first event.
+        """
+        source, executor = await subscribe(self._schema, checked, request.variables, context)
+        variables = {name: value for name, value in (request.variables or {}).items() if name != checked.start_variable}
+        key = (
+            source.key,
+            request.query,
+            request.operation_name,
+            orjson.dumps(variables, option=orjson.OPT_SORT_KEYS),
+            context.rights,
+        )
+        group = self._groups.get(key)
+        if group is None:
+            shared = Context(context.darkroom, context.rights)
+            group = self._groups[key] = Group(self, key, source, Selection(executor), shared, inlines=checked.inlines)
+        subscriber = Subscriber(group, outlet, id, prefix, source.after if cursor is None else cursor)
+        group.join(subscriber)
+        return subscriber
+
+    def remove(self, key: Hashable) -> None:
+        """Forget a group that nobody is in any more."""
+        del self._groups[key]
+
+
+class Group:
+    """Subscribers who get the same bytes. `newest` is the sequence of the last event that there was for them."""
+
+    __slots__ = (
+        "_behind",
+        "_budget",
+        "_context",
+        "_floor",
+        "_groups",
+        "_kept",
+        "_kept_bytes",
+        "_key",
+        "_live",
+        "_pump",
+        "_selection",
+        "ended",
+        "newest",
+        "source",
+    )
+
+    def __init__(
+        self, groups: Groups, key: Hashable, source: Source, selection: Selection, context: Context, *, inlines: bool
+    ) -> None:
+        self.source = source
+        self.newest = source.newest
+        self.ended = source.ended
+        self._groups = groups
+        self._key = key
+        self._selection = selection
+        self._context = context
+        self._budget = DataUriBudget() if inlines else None
+        self._live: dict[Subscriber, None] = {}
+        self._behind: dict[Subscriber, None] = {}
+        self._kept: deque[Message] | None = None
+        self._kept_bytes = 0
+        self._floor = 0
+        self._pump: asyncio.Task[None] | None = None
+        if not self.ended:
+            self._pump = asyncio.create_task(self._run(), name="group")
+            self._pump.add_done_callback(self._stopped)
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._behind)
+
+    @property
+    def load(self) -> Load:
+        """Where large messages are counted."""
+        return self._groups.load
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Take in a subscriber, wherever it begins."""
+        self._behind[subscriber] = None
+        subscriber.catch_up()
+
+    def caught_up(self, subscriber: Subscriber) -> None:
+        """From now on a subscriber gets events as they happen."""
+        del self._behind[subscriber]
+        self._live[subscriber] = None
+        self._tidy()
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Let a subscriber go. The last one takes the group with it."""
+        if subscriber not in self._live and subscriber not in self._behind:
+            return
+        self._live.pop(subscriber, None)
+        self._behind.pop(subscriber, None)
+        self._tidy()
+        if not self._live and not self._behind:
+            self._groups.remove(self._key)
+            if self._pump is not None and not self.ended:
+                self._pump.cancel()
+
+    def is_picture(self, event: LiveEvent) -> bool:
+        """Whether an event has the bytes of a picture in it, the way this group asks for it."""
+        return event.picture and self._budget is not None
+
+    def after(self, sequence: int) -> Message | None:
+        """The first event above a sequence, if it is kept."""
+        if not self._kept or sequence < self._floor:
+            return None
+        return next((message for message in self._kept if message.sequence > sequence), None)
+
+    async def encode(self, event: LiveEvent, budget: DataUriBudget | None) -> Message:
+        """Execute the group's selection for an event, with the inline pictures that a budget allows."""
+        meter = None
+        context = self._context
+        if self._budget is not None:
+            meter = Meter(budget)
+            context = Context(context.darkroom, context.rights, data_uris=meter)
+        result = self._selection.of(event, context)
+        if isawaitable(result):
+            result = await result
+        return Message(event, encode(result.data, result.errors), 0 if meter is None else meter.taken)
+
+    async def _run(self) -> None:
+        async with aclosing(self.source.live(self.newest)) as events:
+            async for event in events:
+                self._deliver(await self.encode(event, self._budget))
+        self.ended = True
+        for subscriber in list(self._live):
+            subscriber.finish()
+
+    def _stopped(self, pump: asyncio.Task[None]) -> None:
+        self._pump = None
+        if not pump.cancelled() and isinstance(error := pump.exception(), Exception):
+            self.ended = True
+            for subscriber in [*self._live, *self._behind]:
+                subscriber.outlet.fail(subscriber, error)
+
+    def _deliver(self, message: Message) -> None:
+        """Write an event to everybody who keeps up; the others come for it when they can."""
+        sequence, inlined, large = message.sequence, message.inlined, message.large
+        before, self.newest = self.newest, sequence
+        late = []
+        for subscriber in self._live:
+            if sequence <= subscriber.position:
+                continue
+            outlet = subscriber.outlet
+            if outlet.blocked or large or (inlined and not outlet.budget.allows(inlined)):
+                late.append(subscriber)
+            else:
+                subscriber.position = sequence
+                outlet.deliver(subscriber, message)
+        if late or self._behind:
+            self._keep(message, before)
+        now = time.monotonic()
+        for subscriber in late:
+            del self._live[subscriber]
+            self._behind[subscriber] = None
+            subscriber.catch_up(now)
+
+    def _keep(self, message: Message, before: int) -> None:
+        if self._kept is None:
+            self._kept = deque()
+        if not self._kept:
+            self._floor = before
+        self._kept.append(message)
+        self._count(len(message.body))
+        while (
+            len(self._kept) > KEPT_MESSAGES
+            or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1)
+            or (self._groups.kept_bytes > KEPT_BYTES_IN_ALL and self._kept)
+        ):
+            dropped = self._kept.popleft()
+            self._floor = dropped.sequence
+            self._count(-len(dropped.body))
+
+    def _tidy(self) -> None:
+        """Keep nothing when nobody is behind."""
+        if not self._behind and self._kept is not None:
+            self._count(-self._kept_bytes)
+            self._kept = None
+
+    def _count(self, size: int) -> None:
+        self._kept_bytes += size
+        self._groups.kept_bytes += size

@@ -1,0 +1,282 @@
+"""`graphql-transport-ws`: the conversation over one websocket, with any number of operations at a time.
+
+The protocol, and the codes of a close, are those of the npm package `graphql-ws` (its PROTOCOL.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from graphql import GraphQLError
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from graph.context import Context, Rights
+from graph.live.connection import Connection
+from graph.live.frames import fragments, header
+from graph.live.message import LARGE, Message
+from graph.live.operation import OperationRequest, RefusedError, check, encode
+from graph.live.outlet import Outlet
+from graph.live.server import Live
+from graph.live.subscriber import Subscriber
+from graph.schema import presentable
+from resolvers.images import DataUriBudget
+
+INVALID, UNAUTHORIZED, INITIALISATION_TIMEOUT = 4400, 4401, 4408
+UNACCEPTABLE, DUPLICATE, TOO_MANY_INITIALISATIONS = 4406, 4409, 4429
+UNANSWERED_LIMIT = 1000
+"""Most answers that wait for the end of a picture."""
+
+
+class Socket(Outlet):
+    """One client over one websocket. It counts as a connection of its caller until `leave` is called."""
+
+    __slots__ = (
+        "_budget",
+        "_connection",
+        "_later",
+        "_leave",
+        "_live",
+        "_operations",
+        "_params",
+        "_rights",
+        "_timer",
+        "_write",
+    )
+
+    def __init__(self, live: Live, connection: Connection, rights: Rights, leave: Callable[[], None]) -> None:
+        super().__init__()
+        self._live = live
+        self._connection = connection
+        self._write = connection.transport.write
+        self._rights = rights
+        self._leave = leave
+        self._params: dict[str, object] | None = None
+        self._operations: dict[str, Subscriber | asyncio.Task[None]] = {}
+        self._later: list[bytes] | None = None
+        self._budget: DataUriBudget | None = None
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            live.settings.connection_init_seconds, self._not_initialised
+        )
+
+    @property
+    def budget(self) -> DataUriBudget:
+        """How much picture data this client gets inline."""
+        if self._budget is None:
+            self._budget = DataUriBudget()
+        return self._budget
+
+    # What the client says.
+
+    def received(self, text: bytes) -> None:
+        """One message of the client."""
+        try:
+            message = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            self._close(INVALID, "WebSocket message must be valid JSON")
+            return
+        if not isinstance(message, dict):
+            self._close(INVALID, "A message must be a JSON object")
+            return
+        match message.get("type"):
+            case "subscribe":
+                self._subscribe(message.get("id"), message.get("payload"))
+            case "complete":
+                self._stop(message.get("id"))
+            case "ping":
+                self._reply(b'{"type":"pong"}')
+            case "pong":
+                pass
+            case "connection_init":
+                self._initialise(message.get("payload"))
+            case str(unknown):
+                self._close(INVALID, f"Unknown message type: {unknown}")
+            case _:
+                self._close(INVALID, "A message must have a `type`")
+
+    def not_text(self) -> None:
+        """The client sent bytes."""
+        self._close(INVALID, "WebSocket message type must be text")
+
+    def refuse_protocol(self) -> None:
+        """The client speaks another protocol."""
+        self._close(UNACCEPTABLE, "Subprotocol not acceptable")
+
+    def closed(self) -> None:
+        """The connection is over: whatever was going on for this client ends."""
+        self.blocked = True
+        self._leave()
+        self._stop_timer()
+        for operation in list(self._operations.values()):
+            if isinstance(operation, Subscriber):
+                operation.leave()
+            else:
+                operation.cancel()
+        self._operations.clear()
+
+    def _initialise(self, payload: object) -> None:
+        if not isinstance(payload, dict | None):
+            self._close(INVALID, "Invalid connection init payload")
+        elif self._params is not None:
+            self._close(TOO_MANY_INITIALISATIONS, "Too many initialisation requests")
+        else:
+            self._stop_timer()
+            self._params = payload or {}
+            self._reply(b'{"type":"connection_ack"}')
+
+    def _not_initialised(self) -> None:
+        self._close(INITIALISATION_TIMEOUT, "Connection initialisation timeout")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _subscribe(self, id: object, payload: object) -> None:
+        request = request_of(payload)
+        if request is None:
+            self._close(INVALID, "`payload` must be an object with a text `query` and object `variables`")
+        elif not isinstance(id, str) or not id:
+            self._close(INVALID, "`id` must be a text that is not empty")
+        elif self._params is None:
+            self._close(UNAUTHORIZED, "Unauthorized")
+        elif id in self._operations:
+            self._close(DUPLICATE, f"Subscriber for {id} already exists")
+        elif len(self._operations) >= (limit := self._live.settings.max_operations_per_socket):
+            message = f"{limit} operations are going on over this socket, the most there may be. Complete one first."
+            self._refuse(id, [GraphQLError(message, extensions={"code": "TOO_MANY_OPERATIONS"})])
+        else:
+            task = asyncio.create_task(self._begin(id, request), name="operation")
+            self._operations[id] = task
+            task.add_done_callback(lambda done: self._begun(id, done))
+
+    def _stop(self, id: object) -> None:
+        operation = self._operations.pop(id, None) if isinstance(id, str) else None
+        if isinstance(operation, Subscriber):
+            operation.leave()
+        elif operation is not None:
+            operation.cancel()
+
+    # What it gets.
+
+    def deliver(self, subscriber: Subscriber, message: Message) -> None:
+        """Write an event in one go."""
+        prefix = subscriber.prefix
+        length = len(prefix)
+        head = message.heads.get(length)
+        if head is None:
+            message.tail = message.body + b"}"
+            head = message.heads[length] = header(length + len(message.tail))
+        self._write(b"".join((head, prefix, message.tail)))  # type: ignore[arg-type]
+
+    async def deliver_large(self, subscriber: Subscriber, message: Message) -> None:
+        """Write an event as fast as it is read."""
+        if message.tail is None:
+            message.tail = message.body + b"}"
+        await self._write_large(subscriber.prefix, message.tail)
+
+    def complete(self, subscriber: Subscriber) -> None:
+        """A subscription has ended."""
+        self._forget(subscriber)
+        self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(subscriber.id))
+
+    def fail(self, subscriber: Subscriber, error: Exception) -> None:
+        """A subscription broke off."""
+        self._forget(subscriber)
+        self._refuse(subscriber.id, presentable([error]))
+
+    def abort(self) -> None:
+        """Drop the connection, with whatever has not been read."""
+        self._connection.transport.abort()
+
+    def _forget(self, subscriber: Subscriber) -> None:
+        self._operations.pop(subscriber.id, None)
+        subscriber.leave()
+
+    async def _begin(self, id: str, request: OperationRequest) -> None:
+        checked = check(self._live.schema, request.query, request.operation_name)
+        context = self._live.context(self._rights, self._params, self.budget)
+        if checked.type is OperationType.SUBSCRIPTION:
+            joined = await self._live.groups.join(request, checked, context, self, id=id, prefix=_prefix(id))
+            self._operations[id] = joined
+        else:
+            await self._answer(id, request, context)
+
+    def _begun(self, id: str, task: asyncio.Task[None]) -> None:
+        if self._operations.get(id) is task:
+            del self._operations[id]
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, RefusedError):
+            self._refuse(id, error.errors)
+        elif isinstance(error, Exception):
+            self._refuse(id, presentable([error]))
+
+    async def _answer(self, id: str, request: OperationRequest, context: Context) -> None:
+        """Run a query or a mutation."""
+        result = await self._live.schema.execute(
+            request.query, request.variables, context_value=context, operation_name=request.operation_name
+        )
+        if isinstance(result, PreExecutionError):
+            raise RefusedError(result.errors or [])
+        body = encode(result.data, result.errors) + b"}"
+        async with self.turn(Answer()):
+            if len(body) > LARGE:
+                await self._write_large(_prefix(id), body)
+            else:
+                self._connection.write(_prefix(id) + body)
+        if self._operations.pop(id, None) is not None:
+            self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(id))
+
+    def _refuse(self, id: str, errors: list[GraphQLError]) -> None:
+        self._reply(orjson.dumps({"id": id, "type": "error", "payload": [error.formatted for error in errors]}))
+
+    async def _write_large(self, prefix: bytes, rest: bytes) -> None:
+        self._later = []
+        try:
+            for piece in fragments(prefix, rest):
+                self._write(piece)
+                await self.drained()
+        finally:
+            later, self._later = self._later, None
+        for reply in later:
+            self._connection.write(reply)
+
+    def _reply(self, text: bytes) -> None:
+        """Write something small, at once or after the message that is being written."""
+        if self._later is None:
+            self._connection.write(text)
+        elif len(self._later) < UNANSWERED_LIMIT:
+            self._later.append(text)
+        else:
+            self.abort()
+
+    def _close(self, code: int, reason: str) -> None:
+        self._connection.close(code, reason)
+
+
+class Answer:
+    """The answer to a query or a mutation, waiting to be written."""
+
+    def urgent(self) -> bool:
+        """Somebody waits for it."""
+        return True
+
+
+def request_of(payload: Any) -> OperationRequest | None:
+    """What a client asks for; None if it is not a request."""
+    if (
+        isinstance(payload, dict)
+        and isinstance(query := payload.get("query"), str)
+        and isinstance(variables := payload.get("variables"), dict | None)
+        and isinstance(name := payload.get("operationName"), str | None)
+    ):
+        return OperationRequest(query, variables, name)
+    return None
+
+
+def _prefix(id: str) -> bytes:
+    return b'{"id":%b,"type":"next","payload":' % orjson.dumps(id)

@@ -1,0 +1,58 @@
+"""What a subscription watches: stored events first, then live ones, each known by its sequence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvent:
+    """One event of a subscription.
+
+    `value` is what the subscription's field resolves to. A `picture` may be passed over for a reader that is too slow;
+    nothing comes after the `last` one.
+    """
+
+    sequence: int
+    value: object
+    picture: bool = False
+    last: bool = False
+
+
+class Source(ABC):
+    """What the resolver of a subscription returns. Subscriptions with equal keys see the same events.
+
+    `after` is where this subscriber begins, `newest` the sequence of the newest event there was when it was asked for,
+    and `ended` whether nothing can come after that one.
+    """
+
+    __slots__ = ("after", "ended", "key", "newest")
+
+    def __init__(self, key: Hashable, *, after: int, newest: int, ended: bool) -> None:
+        self.key = key
+        self.after = after
+        self.newest = newest
+        self.ended = ended
+
+    @abstractmethod
+    def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
+        """The events above a sequence, without a gap or a repeat, as they happen. Ends with the last one."""
+
+    @abstractmethod
+    async def stored(self, after: int) -> Sequence[LiveEvent]:
+        """The events above a sequence that there are by now."""
+
+    @abstractmethod
+    def skipped(self, last: LiveEvent, missed: int, resume_after: int) -> LiveEvent:
+        """What stands for `missed` events that a reader was too slow for, `last` being the last of them."""
+
+    async def __aiter__(self) -> AsyncIterator[object]:
+        """The values alone, for whoever knows nothing of groups."""
+        events = self.live(self.after)
+        try:
+            async for event in events:
+                yield event.value
+        finally:
+            await events.aclose()
