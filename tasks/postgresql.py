@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
@@ -91,12 +92,13 @@ class PostgreSQL:
     """Transactions on a PostgreSQL database, each in a thread of its own."""
 
     def __init__(self, url: URL) -> None:
+        self._url = connecting(url)
         self._place = place(url)
         self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="database-write")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
-        self._writer = self._engine(url, WRITERS)
+        self._writer = self._engine(WRITERS)
         # One view of the database for all the statements of a reader, as SQLite gives it by itself.
-        self._reader = self._engine(url, READERS, isolation_level="REPEATABLE READ")
+        self._reader = self._engine(READERS, isolation_level="REPEATABLE READ")
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Do `work` in one transaction."""
@@ -120,30 +122,20 @@ class PostgreSQL:
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[Callable[[Callable[[Connection], None]], None]]:
         """Have the tables to oneself, among all the nodes: yields what does a piece of work in one transaction."""
-        await self._first_contact()
+        engine = create_engine(self._url, poolclass=NullPool, hide_parameters=True)
+        await self._first_contact(engine)
         # A connection of its own, and never in a transaction: whoever builds an index waits for all transactions to
         # end, so a node that waited for its turn inside one would wait for ever.
-        holding = await asyncio.to_thread(self._writer.execution_options(isolation_level="AUTOCOMMIT").connect)
+        holding = await asyncio.to_thread(engine.execution_options(isolation_level="AUTOCOMMIT").connect)
         try:
             await self._turn(holding)
-            yield self._in_one_transaction
+            yield partial(_in_one_transaction, engine)
         finally:
             # The lock ends with the session, so nothing has to be undone on a connection that may be broken.
             await asyncio.to_thread(_discard, holding)
 
-    @staticmethod
-    def _engine(url: URL, connections: int, **options: str) -> Engine:
-        return create_engine(
-            connecting(url),
-            pool_size=connections,
-            max_overflow=0,
-            hide_parameters=True,
-            **options,
-        )
-
-    def _in_one_transaction(self, work: Callable[[Connection], None]) -> None:
-        with self._writer.begin() as connection:
-            work(connection)
+    def _engine(self, connections: int, **options: str) -> Engine:
+        return create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True, **options)
 
     async def _turn(self, holding: Connection) -> None:
         waiting = False
@@ -153,13 +145,13 @@ class PostgreSQL:
             waiting = True
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _first_contact(self) -> None:
+    async def _first_contact(self, engine: Engine) -> None:
         """Wait for a server that is still starting. Raises `DatabaseUnavailableError`."""
         deadline = time.monotonic() + FIRST_CONTACT_SECONDS
         waiting = False
         while True:
             try:
-                await asyncio.to_thread(self._touch)
+                await asyncio.to_thread(_touch, engine)
             except DBAPIError as exc:
                 reason = _reason(exc)
                 if not unavailable(exc) or any(words in reason for words in HOPELESS):
@@ -173,10 +165,6 @@ class PostgreSQL:
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return
-
-    def _touch(self) -> None:
-        with self._writer.connect():
-            pass
 
     def _patiently(self, engine: Engine, work: Callable[[Session], T]) -> T:
         """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
@@ -222,6 +210,16 @@ def _code(error: DBAPIError) -> str | None:
 def _reason(error: DBAPIError) -> str:
     """What the server said, without the statement."""
     return " ".join(str(error.orig).split())
+
+
+def _touch(engine: Engine) -> None:
+    with engine.connect():
+        pass
+
+
+def _in_one_transaction(engine: Engine, work: Callable[[Connection], None]) -> None:
+    with engine.begin() as connection:
+        work(connection)
 
 
 def _try_lock(holding: Connection) -> bool:
