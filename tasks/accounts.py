@@ -34,6 +34,10 @@ class Accounts:
         self._database = database
         self._signals = signals
         self._circuits = {name: Circuit() for name in providers}
+        self._stored: dict[str, CircuitState] = {}
+        """What is written down, as far as this node knows."""
+        self._storing = {name: asyncio.Lock() for name in self._circuits}
+        self._news = {name: asyncio.Event() for name in self._circuits}
         self._loading: set[asyncio.Task[None]] = set()
         signals.on(CIRCUIT_SIGNAL, self._changed_elsewhere)
 
@@ -45,6 +49,10 @@ class Accounts:
     def admits(self, provider: str) -> float | None:
         """None when a request may be sent now; otherwise the seconds to wait before asking again."""
         return self._circuits[provider].admits()
+
+    def news(self, provider: str) -> asyncio.Event:
+        """Set when the next thing is learned about an account: it may be worth asking `admits` again at once."""
+        return self._news[provider]
 
     def state(self, provider: str) -> CircuitState:
         """What is known about an account."""
@@ -72,6 +80,7 @@ class Accounts:
     def abandoned(self, provider: str) -> None:
         """A request ended without telling anything about the account."""
         self._circuits[provider].abandoned()
+        self._tell(provider)
 
     async def _change(self, provider: str, error: ProviderError | None) -> None:
         circuit = self._circuits[provider]
@@ -83,12 +92,22 @@ class Accounts:
         after = circuit.state
         if before == after:
             return
+        self._tell(provider)
         if before.state is not after.state:
             log.warning("The circuit of %s is %s. %s", provider, after.state.value, self.reason(provider))
-        try:
-            await self._database.write(lambda session: self._save(session, provider, after))
-        except (DatabaseUnavailableError, SQLAlchemyError) as exc:
-            log.warning("The other nodes could not be told about the circuit of %s: %s", provider, exc)
+        await self._store(provider)
+
+    async def _store(self, provider: str) -> None:
+        async with self._storing[provider]:
+            state = self.state(provider)
+            if state == self._stored.get(provider):
+                return
+            try:
+                await self._database.write(lambda session: self._save(session, provider, state))
+            except (DatabaseUnavailableError, SQLAlchemyError) as exc:
+                log.warning("The other nodes could not be told about the circuit of %s: %s", provider, exc)
+            else:
+                self._stored[provider] = state
 
     def _save(self, session: Session, provider: str, state: CircuitState) -> None:
         record = session.get(AccountRecord, provider) or AccountRecord(provider=provider, circuit={})
@@ -104,9 +123,19 @@ class Accounts:
             loading.add_done_callback(self._loading.discard)
 
     async def _load(self, provider: str) -> None:
-        record = await self._database.read(lambda session: session.get(AccountRecord, provider))
-        if record is not None:
-            self._circuits[provider] = Circuit(CIRCUIT_STATE.validate_python(record.circuit))
+        """Take over what another node has written; what this node has learned since its own last word stays."""
+        async with self._storing[provider]:
+            record = await self._database.read(lambda session: session.get(AccountRecord, provider))
+            found = None if record is None else CIRCUIT_STATE.validate_python(record.circuit)
+            if found is None or found == self._stored.get(provider):
+                return
+            self._stored[provider] = found
+            self._circuits[provider] = Circuit(found)
+            self._tell(provider)
+
+    def _tell(self, provider: str) -> None:
+        self._news[provider].set()
+        self._news[provider] = asyncio.Event()
 
 
 def _time(at: datetime) -> str:
