@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -52,6 +53,8 @@ POLLING_SECONDS = 5.0
 """The safety net only: a committed enqueue wakes the worker by itself."""
 LIMITED_POLLING_SECONDS = 1.0
 """The same where tasks wait for a limit of the account to let them through, which nobody announces."""
+LEAVING_SECONDS = 3.0
+"""How long what was told to stop may take to record where it is. What takes longer is recovered as after a crash."""
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
 
@@ -82,7 +85,8 @@ class _Worked:
     limits: Limits
     handle: Queue
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    running: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    """The runs, with their tasks. Two runs of one task may overlap, when it was taken from the older one."""
     backlog: bool = False
     """Whether more is waiting than could be started when it was last looked into."""
 
@@ -153,16 +157,28 @@ class Engine:
 
     def full(self, queue: str) -> bool:
         """Whether this node would not start another task of the queue now, so that another one should look."""
-        return queue not in self._queues or self._queues[queue].backlog
+        return queue not in self._queues or self._queues[queue].backlog or self._draining is not None
+
+    @property
+    def queues(self) -> Collection[str]:
+        """The names of all queues."""
+        return self._limits.keys()
 
     @property
     def running(self) -> frozenset[str]:
         """The tasks that are running here."""
-        return frozenset(task_id for queue in self._queues.values() for task_id in queue.running)
+        return frozenset(task_id for queue in self._queues.values() for task_id in queue.running.values())
 
     async def forget(self, task_id: str) -> None:
-        """Take a task out of its queue that needs no run any more. Leaving it there would only cost a moment."""
-        await self._open_client.cancel_workflow_async(task_id)
+        """Take a task out of its queue that needs no run any more. Left there, it would use up a start of the account's
+        limit."""
+        rows, at = self._system.tables.workflow_status, int(time.time() * 1000)
+        statement = (
+            rows.update()
+            .where(rows.c.workflow_uuid == task_id, rows.c.status == "ENQUEUED")
+            .values(status="CANCELLED", queue_name=None, updated_at=at, completed_at=at)
+        )
+        await self._database.write(lambda session: self._execute(session, statement))
 
     async def owners(self) -> set[str]:
         """The nodes that own running tasks, dead or alive."""
@@ -198,7 +214,7 @@ class Engine:
 
     async def enqueue_again(self, task_id: str, queue: str, turn: int) -> None:
         """Queue a task anew that the engine had lost."""
-        await self._open_client.delete_workflow_async(task_id)
+        await self._database.outside(lambda: self._open_client.delete_workflow(task_id))
         await self._database.write(lambda session: self.enqueue(session, task_id, queue, turn))
         self.wake(queue)
 
@@ -212,7 +228,7 @@ class Engine:
             load_input=False,
             load_output=False,
         )
-        await self._open_client.delete_workflows_async([one.workflow_id for one in ended])
+        await self._database.outside(lambda: self._open_client.delete_workflows([one.workflow_id for one in ended]))
         return len(ended)
 
     async def drain(self, seconds: float) -> None:
@@ -228,13 +244,14 @@ class Engine:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        if running := [task for queue in self._queues.values() for task in queue.running.values()]:
+        if running := [run for queue in self._queues.values() for run in queue.running]:
             _, left = await asyncio.wait(running, timeout=seconds)
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            for run in left:
+                run.cancel()
+            if left:
+                await asyncio.wait(left, timeout=LEAVING_SECONDS)
         if self._telling is not None:
-            await self._telling
+            await asyncio.wait([self._telling], timeout=LEAVING_SECONDS)
 
     async def stop(self) -> None:
         """Stop the engine itself. `drain` it first."""
@@ -277,15 +294,13 @@ class Engine:
         return claimed
 
     def _start(self, queue: _Worked, task_id: str, owner: str) -> None:
-        running = asyncio.create_task(self._run(queue, task_id, owner))
-        queue.running[task_id] = running
+        run = asyncio.create_task(self._run(queue, task_id, owner))
+        queue.running[run] = task_id
+        run.add_done_callback(lambda ended: queue.running.pop(ended, None))
 
     async def _run(self, queue: _Worked, task_id: str, owner: str) -> None:
         """Run one task to its end, and tell the queue. One that is cancelled stays this node's, to be handed over."""
-        try:
-            await self._runner(task_id)
-        finally:
-            queue.running.pop(task_id, None)
+        await self._runner(task_id)
         self._ended.append((task_id, owner))
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_ended())
@@ -294,7 +309,7 @@ class Engine:
         """Tell the queues what is over; what ends meanwhile is told together, the next time round."""
         while self._ended:
             ended, self._ended = self._ended, []
-            async for attempt in patiently():
+            async for attempt in patiently(seconds=math.inf):  # until then it counts against the account's limits
                 with attempt:
                     await self._database.write(lambda session: self._record_ended(session, ended))  # noqa: B023
             for queue in self._queues.values():
