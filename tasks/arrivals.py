@@ -19,6 +19,8 @@ from tasks.records import ImageKind
 
 log = logging.getLogger(__name__)
 
+FOLDER = "arrivals"
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -51,12 +53,19 @@ class Arrivals:
             log.warning("Task %s: no note of picture %d could be left: %s", task_id, arrival.index, exc)
 
     async def of(self, task_id: str) -> list[Arrival]:
-        """What has arrived for a task, as far as the notes tell."""
+        """What has arrived for a task, as far as the notes tell. Raises `StorageError`."""
+        return await self._read(_folder(task_id))
+
+    async def noted(self) -> list[Arrival]:
+        """What has arrived for whatever task, and is perhaps not recorded yet. Raises `StorageError`."""
+        return await self._read(FOLDER)
+
+    async def _read(self, folder: str) -> list[Arrival]:
         found = []
-        for key in await self._images.keys(_folder(task_id)):
+        for key in await self._images.keys(folder):
             try:
                 found.append(ARRIVAL.validate_json(await self._images.kept(key)))
-            except (StorageError, BrokenNoteError) as exc:
+            except BrokenNoteError as exc:
                 log.warning("The note %s cannot be read: %s", key, exc)
         return sorted(found, key=lambda arrival: arrival.index)
 
@@ -69,4 +78,9 @@ class Arrivals:
 
 
 def _folder(task_id: str) -> str:
-    return f"arrivals/{task_id}"
+    return f"{FOLDER}/{task_id}"
+
+
+def task_of(key: str) -> str:
+    """The task that the note under this key is about."""
+    return key.split("/")[1]

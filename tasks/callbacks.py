@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 from providers.contract import Delivery
 from tasks.database import Database
 from tasks.images import ImageStore
+from tasks.patience import patiently
 from tasks.records import CallbackRecord, DeliveryRecord, TaskRecord
 from tasks.signals import Signals
 
@@ -105,7 +106,10 @@ class Callbacks:
             .where(col(DeliveryRecord.token) == token, col(DeliveryRecord.number) > last)
             .order_by(col(DeliveryRecord.number))
         )
-        return await self._database.read(lambda session: session.exec(statement).all())
+        async for attempt in patiently():
+            with attempt:
+                return await self._database.read(lambda session: session.exec(statement).all())
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _wait(self, token: str) -> None:
         try:

@@ -7,7 +7,6 @@ owns the task is told; it ends the task with what canceling really achieved.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,25 +33,36 @@ class Cancels:
         self._database = database
         self._journal = journal
         self._signals = signals
-        self._wishes: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._wishes: dict[str, list[asyncio.Event]] = {}
         signals.on(CANCEL_SIGNAL, self._tell)
 
-    async def request(self, task_id: str) -> None:
-        """Cancel a task that waits; ask the run of one that does not. One that has ended stays as it is."""
+    async def request(self, task_id: str) -> bool:
+        """Cancel a task that waits; ask the run of one that does not. One that has ended stays as it is.
+
+        Returns whether it has been canceled with that, so that it needs no run any more.
+        """
         event = await uninterrupted(self._request(task_id))
-        if event is not None:
-            self._tell(task_id)
+        # Also when it was asked for before: that wish may have got lost on its way to the run.
+        self._tell(task_id)
+        return event is not None and isinstance(event.change, Canceled)
 
     @contextmanager
     def wish(self, task_id: str) -> Iterator[asyncio.Event]:
         """Set once somebody wants the task to be canceled, while the block lasts."""
+        wish = asyncio.Event()
+        # Two runs of a task may overlap here, when it was taken from the older one.
+        self._wishes.setdefault(task_id, []).append(wish)
         try:
-            yield self._wishes[task_id]
+            yield wish
         finally:
-            self._wishes.pop(task_id, None)
+            self._wishes[task_id].remove(wish)
+            if not self._wishes[task_id]:
+                del self._wishes[task_id]
 
     async def look(self) -> None:
         """Look into the table for wishes that nobody told this node about."""
+        if not self._wishes:
+            return
         wanted = select(col(TaskRecord.id)).where(
             col(TaskRecord.id).in_(list(self._wishes)), col(TaskRecord.cancel_requested_at).is_not(None)
         )
@@ -60,14 +70,14 @@ class Cancels:
             self._tell(task_id)
 
     def _tell(self, task_id: str) -> None:
-        if task_id in self._wishes:
-            self._wishes[task_id].set()
+        for wish in self._wishes.get(task_id, ()):
+            wish.set()
 
     async def _request(self, task_id: str) -> TaskEvent | None:
         def request(session: Session) -> TaskEvent | None:
             one, at = TASKS.c.id == task_id, now()
             waiting = (one, TASKS.c.status == TaskStatus.QUEUED)
-            values = canceled(NEVER_SENT) | {"run": TASKS.c.run + 1, "cancel_requested_at": at, "retry_at": None}
+            values = canceled(NEVER_SENT) | {"run": TASKS.c.run + 1, "cancel_requested_at": at}
             event = self._journal.change(session, waiting, Canceled(NEVER_SENT), **values)
             if event is None:
                 on_its_way = (one, TASKS.c.status.not_in(TERMINAL), TASKS.c.cancel_requested_at.is_(None))
@@ -94,5 +104,6 @@ def canceled(cancellation: Cancellation) -> dict[str, Any]:
         "status": TaskStatus.CANCELED,
         "cancellation": stored(cancellation),
         "transport": cancellation.transport.value,
+        "retry_at": None,
         "finished_at": now(),
     }

@@ -33,32 +33,44 @@ class Clocks:
 
     def left(self, task: TaskRecord) -> float:
         """Seconds until the first clock of the task runs out; not negative."""
-        ends = [task.created_at + timedelta(seconds=self.total)]
-        if task.status is TaskStatus.QUEUED:
-            ends.append(task.created_at + timedelta(seconds=self.queue))
-        elif task.submitted_at is not None:
-            ends.append(task.submitted_at + timedelta(seconds=self.generation))
-        return max((min(ends) - now()).total_seconds(), 0.0)
+        end, _ = self._end(task)
+        return max((end - now()).total_seconds(), 0.0)
 
     def failure(self, task: TaskRecord) -> Failure:
         """Why a task whose time is up has failed."""
-        waited = (now() - task.created_at).total_seconds()
+        _, code = self._end(task)
         if task.status is TaskStatus.QUEUED:
+            waited = (now() - task.created_at).total_seconds()
             return Failure(
-                code=FailureCode.QUEUE_TIMED_OUT,
-                message=f"It waited {waited:.0f} seconds in the queue, and DARKROOM_QUEUE_SECONDS allows "
-                f"{min(self.queue, self.total):g}. Nothing was billed; start it again when there is less to do.",
+                code=code,
+                message=f"It waited {waited:.0f} seconds in the queue, and {self._allowed(code)}. Nothing was billed; "
+                "start it again when there is less to do.",
                 retryable=True,
                 billed=False,
                 transport=Transport.NOT_SENT,
             )
-        total = waited >= self.total
-        allowed, setting = (self.total, "TOTAL") if total else (self.generation, "GENERATION")
         return Failure(
-            code=FailureCode.TOTAL_TIMED_OUT if total else FailureCode.GENERATION_TIMED_OUT,
-            message=f"It was given up after {allowed:g} seconds (DARKROOM_{setting}_SECONDS). The provider may go on "
-            "and bill it; look at its usage page before you start it again.",
+            code=code,
+            message=f"It was given up, because {self._allowed(code)}. The provider may go on and bill it; look at its "
+            "usage page before you start it again.",
             retryable=True,
             billed=None,
             transport=Transport(task.transport or Transport.PERHAPS_SENT),
         )
+
+    def _end(self, task: TaskRecord) -> tuple[datetime, FailureCode]:
+        """When the first clock of the task runs out, and which one that is."""
+        ends = [(task.created_at + timedelta(seconds=self.total), FailureCode.TOTAL_TIMED_OUT)]
+        if task.status is TaskStatus.QUEUED:
+            ends.append((task.created_at + timedelta(seconds=self.queue), FailureCode.QUEUE_TIMED_OUT))
+        elif task.submitted_at is not None:
+            ends.append((task.submitted_at + timedelta(seconds=self.generation), FailureCode.GENERATION_TIMED_OUT))
+        return min(ends, key=lambda end: end[0])
+
+    def _allowed(self, code: FailureCode) -> str:
+        setting, seconds = {
+            FailureCode.QUEUE_TIMED_OUT: ("QUEUE", self.queue),
+            FailureCode.GENERATION_TIMED_OUT: ("GENERATION", self.generation),
+            FailureCode.TOTAL_TIMED_OUT: ("TOTAL", self.total),
+        }[code]
+        return f"DARKROOM_{setting}_SECONDS allows {seconds:g}"

@@ -84,7 +84,7 @@ class Keeper:
         self._seen.update((image.kind, image.index, image.partial_image_index) for image in images)
         if self._arrivals is None or self.task.submitted_at is None:
             return
-        for arrival in await self._arrivals.of(self.task.id):
+        for arrival in await self._arrived(self._arrivals):
             if (arrival.kind, arrival.index, -1) not in self._seen:
                 self._noted = True
                 log.info("Task %s: picture %d had arrived before a crash, and is adopted", self.task.id, arrival.index)
@@ -104,9 +104,10 @@ class Keeper:
         try:
             await self._take(event)
         except LostTaskError:
-            if self._arrivals is None:
+            if self._arrivals is None and self.task.status is not TaskStatus.CANCELED:
                 raise  # whoever owns it now goes on watching the same generation
-            # The answer can only be read here. What was paid for is kept, although the task has been given up.
+            # It has just been canceled here, or it was given up and the answer can only be read here: what was paid for
+            # is kept.
             self.late = True
             await self._take_late(event)
 
@@ -130,8 +131,14 @@ class Keeper:
 
     async def _take_late(self, event: ProviderEvent) -> None:
         match event:
-            case Accepted():
+            case Accepted(submission):
                 self.accepted.set()
+                await self._journal.settle(
+                    self.task,
+                    transport=Transport.ACCEPTED.value,
+                    submission=SUBMISSION.dump_python(submission, mode="json"),
+                    accepted_at=now(),
+                )
             case FinalImage():
                 if (arrival := await self._store(event)) is not None:
                     await self._show(arrival)
@@ -140,16 +147,15 @@ class Keeper:
 
     async def accept(self, submission: Submission) -> None:
         """The provider has it; saying so twice changes nothing."""
+        if self.task.status is not TaskStatus.RUNNING:
+            await self.record(
+                StatusChanged(TaskStatus.RUNNING),
+                status=TaskStatus.RUNNING,
+                transport=Transport.ACCEPTED.value,
+                submission=SUBMISSION.dump_python(submission, mode="json"),
+                accepted_at=now(),
+            )
         self.accepted.set()
-        if self.task.status is TaskStatus.RUNNING:
-            return
-        await self.record(
-            StatusChanged(TaskStatus.RUNNING),
-            status=TaskStatus.RUNNING,
-            transport=Transport.ACCEPTED.value,
-            submission=SUBMISSION.dump_python(submission, mode="json"),
-            accepted_at=now(),
-        )
 
     async def note(self, message: str, parameter: str | None = None) -> None:
         """Tell whoever asked for the task something worth knowing."""
@@ -193,6 +199,13 @@ class Keeper:
             self._noted = True
             await self._arrivals.note(self.task.id, arrival)
         return arrival
+
+    async def _arrived(self, arrivals: Arrivals) -> list[Arrival]:
+        """What an earlier run stored; a store that fails is given time to recover."""
+        async for attempt in patiently(StorageError, self._storage_patience):
+            with attempt:
+                return await arrivals.of(self.task.id)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _put(self, data: bytes) -> Stored:
         """Store what was paid for; a store that fails is given time to recover."""

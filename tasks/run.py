@@ -16,14 +16,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from providers.contract import Accepted, CancelOutcome, Provider, ProviderDefinition, ProviderEvent, Submission
+from providers.contract import (
+    Accepted,
+    Callback,
+    CancelOutcome,
+    Provider,
+    ProviderDefinition,
+    ProviderEvent,
+    Submission,
+)
 from providers.errors import FailureCode, InvalidRequestError, OutcomeUnknownError, ProviderError, Transport
 from tasks.accounts import Accounts
 from tasks.arrivals import Arrivals
@@ -31,7 +39,7 @@ from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels, canceled, stored
 from tasks.cancellation import NEVER_SENT, Cancellation, abandoned, stopped, too_late
 from tasks.clocks import Clocks, ExpiredError
-from tasks.errors import NotAnImageError, StorageError
+from tasks.errors import LostTaskError, NotAnImageError, StorageError
 from tasks.events import Canceled, Failed, HandedOff, RetryScheduled, StatusChanged, Succeeded
 from tasks.failure import Failure, failed, failure_of
 from tasks.history import History
@@ -50,6 +58,11 @@ FIND_SECONDS = 300.0
 """How long to go on asking a provider that cannot be asked whether a request has arrived."""
 ACCEPTANCE_SECONDS = 5.0
 """How long canceling waits for the provider to accept what it shall stop."""
+LOOK_SECONDS = 30.0
+"""How long a generation that nobody has watched for a while is watched at least, whatever the clocks say: its pictures
+may have been ready for long."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,25 +182,53 @@ class Run:
     async def _generate(self) -> None:
         request = self._request()
         resume = await self._resume()
+        callback = await self._callback()
         if resume is not None:
-            await self._follow(request, resume)
+            await self._follow(request, resume, callback)
             return
         while True:
             await self._until_its_turn()
+            await self._intend()
+            try:
+                await self._follow(request, None, callback)
+            except ProviderError as exc:
+                await self._schedule(exc)
+            else:
+                return
+
+    async def _intend(self) -> None:
+        """Record that the request is about to be sent. Nothing may come between this and sending it."""
+        task = self._task
+        try:
             await self._keeper.record(
                 StatusChanged(TaskStatus.SUBMITTING),
                 status=TaskStatus.SUBMITTING,
                 transport=Transport.PERHAPS_SENT.value,
                 submitted_at=now(),
-                attempt=self._task.attempt + 1,
+                attempt=task.attempt + 1,
                 retry_at=None,
             )
-            try:
-                await self._follow(request, None)
-            except ProviderError as exc:
-                await self._schedule(exc)
-            else:
-                return
+        except BaseException as exc:
+            self._at.accounts.abandoned(task.provider)
+            if isinstance(exc, asyncio.CancelledError):
+                # This server is being stopped, and nothing has been sent: the next run may.
+                with suppress(LostTaskError):
+                    await self._keeper.record(
+                        StatusChanged(TaskStatus.QUEUED),
+                        status=TaskStatus.QUEUED,
+                        transport=task.transport,
+                        submitted_at=None,
+                        attempt=task.attempt,
+                    )
+            raise
+
+    async def _callback(self) -> Callback | None:
+        if self._callback_base_url is None or not self._definition.reports:
+            return None
+        async for attempt in patiently():
+            with attempt:
+                return await self._at.callbacks.open(self._task, self._callback_base_url)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _resume(self) -> Submission | None:
         """The submission to go on watching; None when nothing has been posted yet."""
@@ -204,7 +245,7 @@ class Run:
                 transport=Transport.ACCEPTED,
                 request_id=SUBMISSION.validate_python(task.submission).request_id,
             )
-        found = await self._find()
+        found = await self._watch_over(asyncio.create_task(self._find()), least=LOOK_SECONDS)
         if found is None:
             raise OutcomeUnknownError(
                 f"This server stopped while the request was on its way to {self._title}, which offers no way to find "
@@ -225,26 +266,40 @@ class Run:
 
     async def _until_its_turn(self) -> None:
         """Wait for the time of another attempt, and for an account that is refusing everything to recover."""
+        accounts, provider = self._at.accounts, self._task.provider
+        await self._still_due()
         if self._task.retry_at is not None:
-            await self._sleep_until(self._task.retry_at)
+            await self._wait((self._task.retry_at - now()).total_seconds())
         told = False
-        while (seconds := self._at.accounts.admits(self._task.provider)) is not None:
+        while (seconds := accounts.admits(provider)) is not None:
+            news = accounts.news(provider)
             if not told:
                 told = True
-                reason = self._at.accounts.reason(self._task.provider)
+                reason = accounts.reason(provider)
                 await self._keeper.note(f"Waiting for {self._title}, which has refused or failed before. {reason}")
-            await self._sleep_until(now() + timedelta(seconds=seconds))
+            await self._wait(seconds, news)
 
-    async def _sleep_until(self, at: datetime) -> None:
-        seconds = min((at - now()).total_seconds(), self._at.clocks.left(self._task))
+    async def _wait(self, seconds: float, news: asyncio.Event | None = None) -> None:
+        """Wait so long, or until there is news about the account."""
+        events = [self._wish] if news is None else [self._wish, news]
+        waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                await self._wish.wait()
-        except TimeoutError:
-            if self._at.clocks.left(self._task) <= 0:
-                raise ExpiredError(self._at.clocks.failure(self._task)) from None
-        else:
-            raise _Ended  # canceled while it waited: whoever did that has recorded it
+            left = max(min(seconds, self._at.clocks.left(self._task)), 0.0)
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        await self._still_due()
+
+    async def _still_due(self) -> None:
+        """End a task that waits, if somebody has canceled it or its time is up."""
+        if self._wish.is_set():
+            with suppress(LostTaskError):  # whoever canceled it has mostly recorded that already
+                await self._end_canceled(NEVER_SENT)
+            raise _Ended
+        if self._at.clocks.left(self._task) <= 0:
+            raise ExpiredError(self._at.clocks.failure(self._task))
 
     async def _schedule(self, exc: ProviderError) -> None:
         """Plan another attempt, or raise the error where that could be paid twice, or makes no sense."""
@@ -260,22 +315,14 @@ class Run:
             retry_at=at,
         )
 
-    async def _follow(self, request: BaseModel, resume: Submission | None) -> None:
+    async def _follow(self, request: BaseModel, resume: Submission | None, callback: Callback | None) -> None:
         """Keep everything the provider says, until it has said everything, or somebody or a clock ends it."""
-        callback = None
-        if self._callback_base_url is not None and self._definition.reports:
-            callback = await self._at.callbacks.open(self._task, self._callback_base_url)
         running = self._provider.run(
             request, reference=self._task.id, resume=resume, callback=callback, known=self._known
         )
-        consuming = asyncio.create_task(self._consume(running, paying=resume is None))
-        wishing = asyncio.create_task(self._wish.wait())
-        try:
-            await self._watch_over(consuming, wishing)
-        finally:
-            consuming.cancel()
-            wishing.cancel()
-            await asyncio.gather(consuming, wishing, return_exceptions=True)
+        paying = resume is None
+        consuming = asyncio.create_task(self._consume(running, paying=paying))
+        await self._watch_over(consuming, least=0.0 if paying else LOOK_SECONDS)
         if self._keeper.broken is not None and not self._keeper.late:
             raise self._keeper.broken
 
@@ -296,41 +343,50 @@ class Run:
                 accounts.abandoned(provider)
             raise
 
-    async def _watch_over(self, consuming: asyncio.Task[None], wishing: asyncio.Task[bool]) -> None:
-        waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {consuming}
+    async def _watch_over(self, doing: asyncio.Task[T], *, least: float) -> T:
+        """Wait for the end of what is being done, or end it: when somebody cancels the task, or when a clock runs out,
+        but not within the first `least` seconds."""
+        enough = asyncio.get_running_loop().time() + least
+        wishing = asyncio.create_task(self._wish.wait())
+        waiting: set[asyncio.Task[T] | asyncio.Task[bool]] = {doing}
         if not self._keeper.late:
             waiting.add(wishing)
-        while True:
-            left = self._at.clocks.left(self._task)
-            done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if consuming in done:
-                return await consuming
-            if not done:
-                raise ExpiredError(self._at.clocks.failure(self._task))
-            waiting.discard(wishing)
-            await self._cancel(consuming)
+        try:
+            while True:
+                left = max(self._at.clocks.left(self._task), enough - asyncio.get_running_loop().time())
+                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if doing in done:
+                    return await doing
+                if not done:
+                    raise ExpiredError(self._at.clocks.failure(self._task))
+                waiting.discard(wishing)
+                await self._cancel(doing)
+        finally:
+            doing.cancel()
+            wishing.cancel()
+            await asyncio.gather(doing, wishing, return_exceptions=True)
 
-    async def _cancel(self, consuming: asyncio.Task[None]) -> None:
+    async def _cancel(self, doing: asyncio.Task[T]) -> None:
         """Do what can be done to stop a generation that is on its way, and record what that achieved."""
-        outcome = await self._ask_to_stop(consuming)
-        if consuming.done():
-            return
-        if outcome is CancelOutcome.TOO_LATE:
-            self._too_late = too_late(self._title)
-        elif outcome is CancelOutcome.STOPPED:
-            consuming.cancel()
-            await asyncio.wait([consuming])
+        outcome = await self._ask_to_stop(doing)
+        if outcome is CancelOutcome.STOPPED and not self._complete():
+            doing.cancel()
+            await asyncio.wait([doing])
             await self._end_canceled(stopped(self._title))
             raise _Ended
+        if doing.done():
+            return
+        if outcome in (CancelOutcome.TOO_LATE, CancelOutcome.STOPPED):
+            self._too_late = too_late(self._title)
         else:
             transport = Transport(self._task.transport or Transport.PERHAPS_SENT)
             await self._end_canceled(abandoned(self._title, transport), listening=True)
             self._keeper.late = True
 
-    async def _ask_to_stop(self, consuming: asyncio.Task[None]) -> CancelOutcome:
+    async def _ask_to_stop(self, doing: asyncio.Task[T]) -> CancelOutcome:
         if self._provider.capabilities.cancellable and self._task.submission is None:
             accepted = asyncio.create_task(self._keeper.accepted.wait())
-            await asyncio.wait([accepted, consuming], timeout=ACCEPTANCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([accepted, doing], timeout=ACCEPTANCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             accepted.cancel()
         if self._task.submission is None:
             return CancelOutcome.ABANDONED
