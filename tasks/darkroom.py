@@ -7,7 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from providers.contract import Provider, ProviderDefinition
@@ -19,7 +20,7 @@ from tasks.cancel import Cancels
 from tasks.clocks import Clocks
 from tasks.database import Database
 from tasks.engine import Engine, migrate_engine
-from tasks.errors import LostTaskError, NotRetryableError
+from tasks.errors import DatabaseUnavailableError, LostTaskError, NotRetryableError
 from tasks.events import Failed, TaskEvent
 from tasks.failure import failed, unknown_provider
 from tasks.feed import Feed
@@ -33,7 +34,7 @@ from tasks.retries import Retries
 from tasks.run import Run, Workplace
 from tasks.settings import TaskSettings
 from tasks.signals import Signals
-from tasks.start import QUEUED_SIGNAL, NewTask, start
+from tasks.start import QUEUED_SIGNAL, NewTask, retried, start
 from tasks.turn import queue_positions
 from tasks.upkeep import Upkeep
 from tasks.watch import watch
@@ -84,11 +85,12 @@ class Darkroom:
         self._journal = Journal(self._database, self.feed, self._signals)
         self._cancels = Cancels(self._database, self._journal, self._signals)
         clocks = Clocks(settings.queue_seconds, settings.generation_seconds, settings.total_seconds)
+        arrivals = Arrivals(self.images)
         self._workplace = Workplace(
             journal=self._journal,
             history=self.history,
             images=self.images,
-            arrivals=Arrivals(self.images),
+            arrivals=arrivals,
             callbacks=self.callbacks,
             cancels=self._cancels,
             accounts=self.accounts,
@@ -103,9 +105,15 @@ class Darkroom:
             concurrency=settings.concurrency,
             works=works,
         )
-        repair = Repair(self._database, self._engine, self.images, self.callbacks)
         self._upkeep = Upkeep(
-            self._database, self._engine, self._journal, self._cancels, clocks, repair, lease=settings.lease_seconds
+            self._database,
+            self._engine,
+            self._journal,
+            self._cancels,
+            clocks,
+            Repair(self._database, self._engine, self.images, arrivals, self.callbacks),
+            self._signals,
+            lease=settings.lease_seconds,
         )
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(Exception),
@@ -175,7 +183,9 @@ class Darkroom:
         task = await self.history.task(task_id)
         if task is None or task.status.terminal:
             return task
-        await self._cancels.request(task_id)
+        if await self._cancels.request(task_id):
+            with suppress(DatabaseUnavailableError, SQLAlchemyError):  # only tidiness
+                await self._engine.forget(task_id)
         await self._until_ended(task_id, task.last_sequence)
         return await self.history.task(task_id)
 
@@ -190,7 +200,14 @@ class Darkroom:
             raise NotRetryableError(f"This version of the server has no provider {task.provider!r}.")
         if not task.status.terminal:
             raise NotRetryableError(f"It is {task.status.value}; wait for its end, or cancel it first.")
-        request = definition.request.model_validate(task.request)
+        if (again := await retried(self._database, task, idempotency_key)) is not None:
+            return again
+        try:
+            request = definition.request.model_validate(task.request)
+        except ValidationError as exc:
+            raise NotRetryableError(
+                f"Its request no longer fits the rules for {definition.title}: {exc}. Start a new generation instead."
+            ) from exc
         have = len({image.index for image in finished((await self.history.images_of([task_id]))[task_id])})
         missing = definition.expected_images(request) - have
         if missing <= 0:
@@ -260,6 +277,13 @@ class Darkroom:
                 await run.to_the_end()
         except LostTaskError as exc:
             log.info("%s", exc)
+        except DatabaseUnavailableError:
+            raise  # the next try goes on from the row
+        except asyncio.CancelledError:
+            # Being stopped in good order is no crash.
+            with suppress(DatabaseUnavailableError, SQLAlchemyError):
+                await self._journal.settle(task, idle_runs=0)
+            raise
         except Exception as exc:
             log.exception("Task %s failed by a fault of this server", task_id)
             with suppress(LostTaskError):

@@ -13,6 +13,7 @@ from datetime import timedelta
 from sqlalchemy import or_
 from sqlmodel import col, select
 
+from tasks.arrivals import FOLDER, Arrivals, task_of
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
@@ -36,10 +37,13 @@ BATCH = 500
 class Repair:
     """The repairs, for all nodes together: doing one twice changes nothing."""
 
-    def __init__(self, database: Database, engine: Engine, images: ImageStore, callbacks: Callbacks) -> None:
+    def __init__(
+        self, database: Database, engine: Engine, images: ImageStore, arrivals: Arrivals, callbacks: Callbacks
+    ) -> None:
         self._database = database
         self._engine = engine
         self._images = images
+        self._arrivals = arrivals
         self._callbacks = callbacks
 
     async def stale(self) -> None:
@@ -69,8 +73,12 @@ class Repair:
         await self._callbacks.forget(now() - REPORTED)
 
     async def sweep(self) -> None:
-        """Delete the files that no row refers to."""
-        swept = await self._sweep("originals", self._pictures) + await self._sweep("deliveries", self._deliveries)
+        """Delete the files that no row refers to. A picture with a note may still be adopted."""
+        swept = (
+            await self._sweep(FOLDER, self._notes)
+            + await self._sweep("originals", self._pictures)
+            + await self._sweep("deliveries", self._deliveries)
+        )
         if swept:
             log.warning("Swept %d files that no task refers to", swept)
 
@@ -86,8 +94,18 @@ class Repair:
 
     async def _pictures(self, keys: Collection[str]) -> set[str]:
         hashes = {_hash(key): key for key in keys}
+        noted = {arrival.stored.sha256 for arrival in await self._arrivals.noted()}
         known = select(ImageRecord.sha256).where(col(ImageRecord.sha256).in_(hashes))
-        return {hashes[one] for one in await self._database.read(lambda session: session.exec(known).all())}
+        found = noted | set(await self._database.read(lambda session: session.exec(known).all()))
+        return {key for sha256, key in hashes.items() if sha256 in found}
+
+    async def _notes(self, keys: Collection[str]) -> set[str]:
+        wanted = select(TaskRecord.id).where(
+            col(TaskRecord.id).in_({task_of(key) for key in keys}),
+            or_(col(TaskRecord.status).not_in(TERMINAL), col(TaskRecord.listening)),
+        )
+        found = set(await self._database.read(lambda session: session.exec(wanted).all()))
+        return {key for key in keys if task_of(key) in found}
 
     async def _deliveries(self, keys: Collection[str]) -> set[str]:
         known = select(DeliveryRecord.body).where(col(DeliveryRecord.body).in_(keys))

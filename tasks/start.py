@@ -71,6 +71,16 @@ async def start(new: NewTask, *, database: Database, journal: Journal, engine: E
     return stored.task
 
 
+async def retried(database: Database, task: TaskRecord, key: str | None) -> TaskRecord | None:
+    """The task that repeats this one already, under that idempotency key."""
+    again = select(TaskRecord).where(
+        col(TaskRecord.project) == task.project,
+        col(TaskRecord.idempotency_key) == key,
+        col(TaskRecord.retried_from) == task.id,
+    )
+    return None if key is None else await database.read(lambda session: session.exec(again).one_or_none())
+
+
 def _earlier(session: Session, task: TaskRecord) -> TaskRecord | None:
     if task.idempotency_key is None:
         return None
@@ -87,7 +97,8 @@ def _record(new: NewTask) -> TaskRecord:
     request: JsonObject = new.request.model_dump(mode="json", exclude_none=True)
     asked = {"provider": new.provider, "request": request, "name": new.name, "tags": new.tags, "metadata": new.metadata}
     if new.retried_from is not None:
-        asked["retried_from"] = new.retried_from
+        # What is missing may change between two clicks: a picture can arrive late.
+        asked = {"retried_from": new.retried_from}
     model = request.get("model")
     # Given here, because pydantic would look up how to call each factory.
     return TaskRecord(

@@ -21,6 +21,8 @@ from tasks.journal import TASKS, Journal
 from tasks.nodes import ONLY_NODE, Nodes, new_name
 from tasks.records import TaskRecord
 from tasks.repair import Repair
+from tasks.signals import Signals
+from tasks.start import QUEUED_SIGNAL
 from tasks.status import TaskStatus
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Upkeep:
         cancels: Cancels,
         clocks: Clocks,
         repair: Repair,
+        signals: Signals,
         *,
         lease: float,
     ) -> None:
@@ -51,6 +54,7 @@ class Upkeep:
         self._cancels = cancels
         self._clocks = clocks
         self._repair = repair
+        self._signals = signals
         self._lease = lease
         self._nodes = None if database.sqlite else Nodes(database, lease)
         self.node = ONLY_NODE if database.sqlite else new_name()
@@ -66,11 +70,11 @@ class Upkeep:
         self._do(self._repair.stale, REPAIR_SECONDS)
         self._do(self._repair.forget, FORGET_SECONDS)
         self._do(self._repair.sweep, SWEEP_SECONDS)
-        self._do(self._expire, min(ROUND_SECONDS, self._clocks.queue / 2))
+        self._do(self._expire, min(ROUND_SECONDS, self._clocks.queue / 2, self._clocks.total / 2))
+        self._do(self._cancels.look, ROUND_SECONDS)
         if self._nodes is not None:
             self._do(self._beat, self._lease / 5)
             self._do(self._take_over, self._lease / 5)
-            self._do(self._cancels.look, ROUND_SECONDS)
 
     async def stop(self) -> None:
         """Stop the chores. What this node still owns is put back into the queues, and it leaves the list."""
@@ -82,7 +86,12 @@ class Upkeep:
         with suppress(DatabaseUnavailableError, SQLAlchemyError):
             await self._nodes.leave(self.node)
             if handed_over := await self._engine.recover([self.node]):
+                await self._database.write(self._announce)
                 log.info("%d tasks are handed over to the other nodes", handed_over)
+
+    def _announce(self, session: Session) -> None:
+        for queue in self._engine.queues:
+            self._signals.send(session, QUEUED_SIGNAL, queue)
 
     def _do(self, chore: Callable[[], Awaitable[None]], seconds: float) -> None:
         self._chores.append(asyncio.create_task(self._keep_doing(chore, seconds)))
