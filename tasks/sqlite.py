@@ -7,8 +7,10 @@ the next one together, each piece in a savepoint of its own.
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -305,7 +307,7 @@ def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         # FULL: a charge that was recorded before a power cut is still recorded after it.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
@@ -317,6 +319,20 @@ def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
 
     _lighten_savepoints(engine)
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Two processes that do this to a new file at the same moment do not wait for each other by themselves."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0, 0.02))
+        else:
+            return
 
 
 def _lighten_savepoints(engine: Engine) -> None:
