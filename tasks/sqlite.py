@@ -1,51 +1,26 @@
-"""SQLite: one writer, many readers, and one commit for everything that was waiting to be written.
-
-A commit waits for the disk, and that takes longer than all the rest; so what has been asked for meanwhile goes into
-the next one together, each piece in a savepoint of its own.
-"""
+"""SQLite: one writer, many readers, no server."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import sqlite3
-import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session as AnySession
-from sqlalchemy.orm import make_transient
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlmodel import Session
 
-from tasks.errors import DatabaseUnavailableError
+from tasks.commits import PRIMARY, Piece, Queue, lighten_savepoints, understood
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 30_000
 READERS = 4
-TOGETHER = 64
-"""Most pieces of work in one commit."""
-
-AWAY = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-)
-"""Errors about the disk and about other processes, and not about what was asked."""
-PRIMARY = 0xFF
-"""The bits of an error code that say what kind of error it is."""
 
 
 class SQLite:
@@ -81,7 +56,7 @@ class SQLite:
         engine = _engine(self._url, begin="BEGIN IMMEDIATE", foreign_keys=False)
 
         def in_one_transaction(work: Callable[[Connection], None]) -> None:
-            with _understood(), engine.begin() as connection:
+            with understood(), engine.begin() as connection:
                 work(connection)
                 if dangling := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
                     raise RuntimeError(f"the migration would leave rows without what they refer to: {dangling}")
@@ -99,198 +74,8 @@ class SQLite:
         self._reader.dispose()
 
     def _read(self, work: Callable[[Session], T]) -> T:
-        with _understood(), Session(self._reader, expire_on_commit=False) as session, session.begin():
+        with understood(), Session(self._reader, expire_on_commit=False) as session, session.begin():
             return work(session)
-
-
-class PieceSession(Session):
-    """A session that knows what it has inserted."""
-
-    def __init__(self, connection: Connection, *, alone: bool) -> None:
-        self.inserted: list[object] = []
-        mode: Any = "rollback_only" if alone else "create_savepoint"
-        super().__init__(connection, join_transaction_mode=mode, expire_on_commit=False)
-
-
-@event.listens_for(PieceSession, "pending_to_persistent")
-def _remember(session: AnySession, record: object) -> None:
-    cast(PieceSession, session).inserted.append(record)
-
-
-class Piece(Generic[T]):
-    """One transaction that somebody waits for."""
-
-    def __init__(self, work: Callable[[Session], T]) -> None:
-        self._work = work
-        self._inserted: list[object] = []
-        self._result: T | None = None
-        self._error: BaseException | None = None
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[T] = self.loop.create_future()
-
-    @property
-    def error(self) -> BaseException | None:
-        """Why it has not happened."""
-        return self._error
-
-    def do(self, connection: Connection, *, alone: bool) -> None:
-        """Do the work in the transaction of `connection`. What goes wrong is undone, and kept for the caller."""
-        try:
-            with _understood(), PieceSession(connection, alone=alone) as session, session.begin():
-                self._inserted = session.inserted
-                self._result = self._work(session)
-        except BaseException as exc:  # noqa: BLE001 - the caller gets it
-            self.fail(exc)
-
-    def fail(self, error: BaseException) -> None:
-        """It has not happened, or nobody knows."""
-        self._error = RuntimeError(f"{error!r} in a transaction") if isinstance(error, StopIteration) else error
-        for record in self._inserted:
-            _forget_insert(record)
-
-    def settle(self) -> None:
-        """Tell the caller, who may have gone. Called on the event loop."""
-        if self.future.done():
-            return
-        if self._error is None:
-            self.future.set_result(cast(T, self._result))
-        else:
-            self.future.set_exception(self._error)
-
-
-class Errand(Generic[T]):
-    """Something that is no transaction of ours, and that somebody waits for."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self.future: Future[T] = Future()
-
-    def do(self) -> None:
-        """Do it, and tell whoever waits."""
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            self.future.set_result(self._work())
-        except BaseException as exc:  # noqa: BLE001 - the caller gets it
-            self.future.set_exception(exc)
-
-
-class Queue:
-    """Does pieces of work in the order in which they come, in one thread, with one commit for all that wait."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database-write")
-        self._waiting: deque[Piece[Any] | Errand[Any]] = deque()
-        self._lock = threading.Lock()
-        self._busy = False
-
-    def put(self, piece: Piece[Any] | Errand[Any]) -> None:
-        """Have a piece done; its future says when."""
-        with self._lock:
-            if not self._busy:
-                self._thread.submit(self._work)
-                self._busy = True
-            self._waiting.append(piece)
-
-    async def outside(self, work: Callable[[], T]) -> T:
-        """Do something else in the same thread, between two commits."""
-        errand = Errand(work)
-        self.put(errand)
-        return await asyncio.wrap_future(errand.future)
-
-    def close(self) -> None:
-        """Finish what is waiting."""
-        self._thread.shutdown()
-
-    def _work(self) -> None:
-        while pieces := self._take():
-            if isinstance(pieces, Errand):
-                pieces.do()
-                continue
-            wanted = [piece for piece in pieces if not piece.future.cancelled()]
-            if wanted:
-                self._commit(wanted)
-                _settle(wanted)
-
-    def _take(self) -> list[Piece[Any]] | Errand[Any]:
-        with self._lock:
-            self._busy = bool(self._waiting)
-            pieces: list[Piece[Any]] = []
-            while self._waiting and len(pieces) < TOGETHER:
-                if isinstance(first := self._waiting[0], Errand):
-                    return pieces or cast(Errand[Any], self._waiting.popleft())
-                pieces.append(first)
-                self._waiting.popleft()
-            return pieces
-
-    def _commit(self, pieces: Sequence[Piece[Any]]) -> None:
-        committing = False
-        try:
-            with self._engine.begin() as connection:
-                for piece in pieces:
-                    piece.do(connection, alone=len(pieces) == 1)
-                    if piece.error is not None and _undone(connection):
-                        # Some errors undo everything since BEGIN, whatever was asked to be undone.
-                        raise piece.error
-                committing = True
-        except BaseException as exc:  # noqa: BLE001 - the callers get it
-            for piece in pieces:
-                if piece.error is None:
-                    piece.fail(exc if len(pieces) == 1 and not _away(exc) else _lost(exc, committing=committing))
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Errors about the disk and about other processes become `DatabaseUnavailableError`."""
-    try:
-        yield
-    except DBAPIError as exc:
-        if not _away(exc):
-            raise
-        raise DatabaseUnavailableError(f"The database cannot be used now: {exc.orig}") from exc
-
-
-def _away(error: BaseException) -> bool:
-    code: int = getattr(error.orig, "sqlite_errorcode", 0) if isinstance(error, DBAPIError) else 0
-    return code & PRIMARY in AWAY
-
-
-def _lost(error: BaseException, *, committing: bool) -> DatabaseUnavailableError:
-    """What the callers hear whose work ended with somebody else's, or with the commit of all."""
-    reason = error.orig if isinstance(error, DBAPIError) else error
-    unknown = committing and _away(error)
-    lost = DatabaseUnavailableError(f"The database cannot be used now: {reason}", perhaps_committed=unknown)
-    lost.__cause__ = error
-    return lost
-
-
-def _undone(connection: Connection) -> bool:
-    return not _driver(connection).in_transaction
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, connection.connection.dbapi_connection)
-
-
-def _forget_insert(record: object) -> None:
-    """Let a record be inserted by another try, under another number: SQLite gives the old one to somebody else."""
-    make_transient(record)
-    mapper = inspect(record).mapper
-    column = mapper.local_table.autoincrement_column
-    if column is not None:
-        setattr(record, mapper.get_property_by_column(column).key, None)
-
-
-def _settle(pieces: Sequence[Piece[Any]]) -> None:
-    def settle(loop: asyncio.AbstractEventLoop) -> None:
-        for piece in pieces:
-            if piece.loop is loop:
-                piece.settle()
-
-    for loop in {piece.loop for piece in pieces}:
-        with suppress(RuntimeError):  # closed: nobody waits there any more
-            loop.call_soon_threadsafe(settle, loop)
 
 
 def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
@@ -317,7 +102,7 @@ def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    _lighten_savepoints(engine)
+    lighten_savepoints(engine)
     return engine
 
 
@@ -333,19 +118,3 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             time.sleep(random.uniform(0, 0.02))
         else:
             return
-
-
-def _lighten_savepoints(engine: Engine) -> None:
-    """Say these three to the driver itself: through all of SQLAlchemy they cost more than a small write."""
-
-    def say(words: str) -> Callable[[Connection, str], None]:
-        def to_driver(connection: Connection, name: str) -> None:
-            if not _undone(connection):
-                _driver(connection).execute(f"{words} {name}")
-
-        return to_driver
-
-    dialect: Any = engine.dialect
-    dialect.do_savepoint = say("SAVEPOINT")
-    dialect.do_release_savepoint = say("RELEASE")
-    dialect.do_rollback_to_savepoint = say("ROLLBACK TO")
