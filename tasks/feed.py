@@ -63,6 +63,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, set[Subscription]] = {}
+        self._everything: set[asyncio.Event] = set()
 
     @contextmanager
     def subscribe(self, task_id: str) -> Iterator[Subscription]:
@@ -77,13 +78,25 @@ class Feed:
             if not listeners:
                 del self._subscriptions[task_id]
 
+    @contextmanager
+    def everything(self) -> Iterator[asyncio.Event]:
+        """Set whenever there may be a new event of any task, until the block ends."""
+        news = asyncio.Event()
+        self._everything.add(news)
+        try:
+            yield news
+        finally:
+            self._everything.discard(news)
+
     def publish(self, event: TaskEvent) -> None:
         """Tell whoever listens. Called after the event was committed, in the order of the log."""
+        self._tell_all()
         for subscription in self._subscriptions.get(event.task.id, ()):
             subscription.offer(event)
 
     def hint(self, task_id: str) -> None:
         """Send the listeners of a task to the log."""
+        self._tell_all()
         for subscription in self._subscriptions.get(task_id, ()):
             subscription.hint()
 
@@ -91,6 +104,10 @@ class Feed:
         """Send all listeners to the log: hints may have been lost."""
         for task_id in self._subscriptions:
             self.hint(task_id)
+
+    def _tell_all(self) -> None:
+        for news in self._everything:
+            news.set()
 
     @property
     def subscribers(self) -> int:

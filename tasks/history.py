@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
-from tasks.events import TaskEvent, change_of, image_id_of
+from tasks.events import Change, TaskEvent, change_of, image_id_of, moves
 from tasks.records import DEFAULT_PROJECT, EventRecord, ImageKind, ImageRecord, TaskRecord
 from tasks.status import TaskStatus
 
@@ -71,6 +71,31 @@ def number_of(cursor: str) -> int:
         raise InvalidCursorError(cursor) from exc
 
 
+def conditions(filter: TaskFilter, project: str) -> list[ColumnElement[bool]]:
+    """What a row of the table must fulfil to match."""
+    found: list[ColumnElement[bool]] = [col(TaskRecord.project) == project]
+    if filter.providers:
+        found.append(col(TaskRecord.provider).in_(filter.providers))
+    if filter.statuses:
+        found.append(col(TaskRecord.status).in_(filter.statuses))
+    if filter.created_after is not None:
+        found.append(col(TaskRecord.created_at) >= filter.created_after)
+    if filter.created_before is not None:
+        found.append(col(TaskRecord.created_at) < filter.created_before)
+    return found
+
+
+def matches(filter: TaskFilter, task: TaskRecord, *, changed: Change) -> bool:
+    """Whether a change of a task is of interest. One that has just left the states of the filter is told once more."""
+    if filter.providers and task.provider not in filter.providers:
+        return False
+    if filter.created_after is not None and task.created_at < filter.created_after:
+        return False
+    if filter.created_before is not None and task.created_at >= filter.created_before:
+        return False
+    return not filter.statuses or task.status in filter.statuses or moves(changed)
+
+
 def finished(images: Iterable[ImageRecord]) -> list[ImageRecord]:
     """The finished pictures among those of one task: a preview only while the picture has not been bought."""
     whole = [image for image in images if image.kind is not ImageKind.PARTIAL]
@@ -99,17 +124,17 @@ class History:
 
     async def page(self, request: PageRequest) -> Page:
         """One page of the list of tasks. Tasks that arrive meanwhile neither shift nor repeat anything."""
-        conditions = self._conditions(request.filter)
+        wanted = conditions(request.filter, self._project)
         number = col(TaskRecord.number)
         after, before = (number.__lt__, number.__gt__) if request.newest_first else (number.__gt__, number.__lt__)
         if request.after is not None:
-            conditions.append(after(number_of(request.after)))
+            wanted.append(after(number_of(request.after)))
         if request.before is not None:
-            conditions.append(before(number_of(request.before)))
+            wanted.append(before(number_of(request.before)))
         descending = request.newest_first is not request.from_end
         statement = (
             select(TaskRecord)
-            .where(*conditions)
+            .where(*wanted)
             .order_by(number.desc() if descending else number.asc())
             .limit(request.size + 1)
         )
@@ -121,7 +146,7 @@ class History:
 
     async def count(self, filter: TaskFilter) -> int:
         """How many tasks match."""
-        statement = select(func.count()).select_from(TaskRecord).where(*self._conditions(filter))
+        statement = select(func.count()).select_from(TaskRecord).where(*conditions(filter, self._project))
         return await self._database.read(lambda session: session.exec(statement).one())
 
     async def image(self, image_id: str) -> ImageRecord | None:
@@ -159,15 +184,3 @@ class History:
         order = (col(ImageRecord.index), col(ImageRecord.partial_image_index), col(ImageRecord.number))
         statement = select(ImageRecord).where(col(ImageRecord.project) == self._project, *conditions).order_by(*order)
         return list(await self._database.read(lambda session: session.exec(statement).all()))
-
-    def _conditions(self, filter: TaskFilter) -> list[ColumnElement[bool]]:
-        conditions: list[ColumnElement[bool]] = [col(TaskRecord.project) == self._project]
-        if filter.providers:
-            conditions.append(col(TaskRecord.provider).in_(filter.providers))
-        if filter.statuses:
-            conditions.append(col(TaskRecord.status).in_(filter.statuses))
-        if filter.created_after is not None:
-            conditions.append(col(TaskRecord.created_at) >= filter.created_after)
-        if filter.created_before is not None:
-            conditions.append(col(TaskRecord.created_at) < filter.created_before)
-        return conditions

@@ -1,0 +1,242 @@
+"""What happens to all tasks, for whoever watches many of them at once.
+
+The event log is read from its end by one reader per node, as long as anybody follows. Each follower gets what it wants
+to see, at the rate it wants it: of a task that changed several times in between, every change of its state is told, and
+of progress and pictures only the newest. So a follower that is slow costs memory for the tasks that changed, not for
+how often they did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+
+from tasks.activity_log import PAGE, ActivityLog, LoggedEvent, Position
+from tasks.counts import Counts, TaskCounts
+from tasks.events import PartialImageReady, Progressed, TaskEvent
+from tasks.feed import Feed
+from tasks.history import TaskFilter, matches
+from tasks.patience import patiently
+from tasks.records import TaskRecord
+
+MOST_TASKS = 10_000
+"""Tasks with news that a follower holds. One with more begins anew, and is told so."""
+MOST_PAGES = 40
+"""How far back in the log somebody can resume; further back, looking at the history is quicker."""
+COUNT_SECONDS = 2.0
+"""The shortest time between two counts for a follower."""
+SETTLING_SECONDS = 0.05
+"""How soon to look again after something was committed that an older transaction still hides (PostgreSQL)."""
+SAFETY_SECONDS = 5.0
+"""How long to trust the silence before looking into the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Everything up to `position` is what the history shows; what follows are changes. `complete` is False when changes
+    were left out, so that whoever follows should look at the history anew."""
+
+    position: Position
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """News of one task: its row as it is now, and the events worth telling, in order; `missed` is how many were left
+    out because a newer one takes their place."""
+
+    position: Position
+    task: TaskRecord
+    events: Sequence[TaskEvent]
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many tasks there are in each state."""
+
+    position: Position
+    counts: TaskCounts
+
+
+Activity = Started | TaskChanged | Counted
+
+
+@dataclass(slots=True)
+class _News:
+    """What a follower has not been told yet about one task."""
+
+    task: TaskRecord
+    events: list[TaskEvent] = field(default_factory=list)
+    missed: int = 0
+
+    def add(self, event: TaskEvent) -> None:
+        """A newer report takes the place of an older one of its kind; a change of state takes the place of nothing."""
+        if isinstance(event.change, Progressed | PartialImageReady):
+            kept = [one for one in self.events if type(one.change) is not type(event.change)]
+            self.missed += len(self.events) - len(kept)
+            self.events = kept
+        self.events.append(event)
+        self.task = event.task
+
+
+class Follower:
+    """What one follower has still to be told."""
+
+    def __init__(self, filter: TaskFilter, seen: Position) -> None:
+        self.arrived = asyncio.Event()
+        self.seen = seen
+        self._filter = filter
+        self._news: dict[str, _News] = {}
+        self._overrun = False
+
+    def offer(self, logged: Iterable[LoggedEvent]) -> None:
+        """Take what has been read from the log, in its order."""
+        for one in logged:
+            if one.position <= self.seen:
+                continue
+            self.seen = one.position
+            task = one.event.task
+            if not matches(self._filter, task, changed=one.event.change):
+                continue
+            self._news.setdefault(task.id, _News(task)).add(one.event)
+            self.arrived.set()
+        if len(self._news) > MOST_TASKS:
+            self._news.clear()
+            self._overrun = True
+
+    def put_before(self, earlier: Follower) -> None:
+        """Take over what somebody else was offered who began earlier, before what has come since."""
+        for task_id, news in self._news.items():
+            before = earlier._news.setdefault(task_id, _News(news.task))
+            before.missed += news.missed
+            for event in news.events:
+                before.add(event)
+        self._news = earlier._news
+        self._overrun = self._overrun or earlier._overrun
+        if self._news or self._overrun:
+            self.arrived.set()
+
+    def take(self) -> list[_News] | None:
+        """The news since the last time; None when there were too many."""
+        self.arrived.clear()
+        news, self._news = list(self._news.values()), {}
+        if self._overrun:
+            self._overrun = False
+            return None
+        return news
+
+
+class Activities:
+    """Everybody who follows the tasks of a project on this node."""
+
+    def __init__(self, log: ActivityLog, feed: Feed, counts: Counts) -> None:
+        self._log = log
+        self._feed = feed
+        self._counts = counts
+        self._followers: set[Follower] = set()
+        self._tail: asyncio.Task[None] | None = None
+        self._at: Position | None = None
+        self._starting = asyncio.Lock()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._followers)
+
+    async def follow(
+        self, filter: TaskFilter, after: Position | None, per_second: float
+    ) -> AsyncGenerator[Activity, None]:
+        """What happens to the tasks that match, `after` a position, or from now on; of each task at most `per_second`
+        times a second. Without an end; close it with `aclosing`.
+
+        It is safe to resume from the position of whatever came last: nothing after it has been told.
+        """
+        follower = await self._join(filter)
+        try:
+            here = follower.seen
+            complete = True
+            if after is not None and after < here:
+                complete = await self._replay(follower, after, here)
+            told = after if after is not None and complete else here
+            yield Started(told, complete)
+            async with aclosing(self._tell(follower, filter, told, 1 / per_second)) as activities:
+                async for activity in activities:
+                    yield activity
+        finally:
+            self._leave(follower)
+
+    async def _tell(
+        self, follower: Follower, filter: TaskFilter, told: Position, pause: float
+    ) -> AsyncGenerator[Activity, None]:
+        loop = asyncio.get_running_loop()
+        counted, changed = -COUNT_SECONDS, True
+        while True:
+            if changed and loop.time() - counted >= COUNT_SECONDS:
+                counted, changed = loop.time(), False
+                yield Counted(told, await self._counts.of(filter))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(counted + COUNT_SECONDS - loop.time() if changed else None):
+                    await follower.arrived.wait()
+            began, position, news = loop.time(), follower.seen, follower.take()
+            if news is None:
+                told, changed = position, True
+                yield Started(told, complete=False)
+                continue
+            for number, one in enumerate(news, 1):
+                # Only with the last of them has everything up to the new position been told.
+                told = position if number == len(news) else told
+                yield TaskChanged(told, one.task, one.events, one.missed)
+            if news:
+                changed = True
+                await asyncio.sleep(max(began + pause - loop.time(), 0))
+
+    async def _join(self, filter: TaskFilter) -> Follower:
+        async with self._starting:
+            if self._tail is None or self._at is None:
+                self._at = await self._log.end()
+                self._tail = asyncio.create_task(self._read(), name="activity")
+            follower = Follower(filter, self._at)
+            self._followers.add(follower)
+        return follower
+
+    def _leave(self, follower: Follower) -> None:
+        self._followers.discard(follower)
+        if not self._followers and self._tail is not None:
+            self._tail.cancel()
+            self._tail = self._at = None
+
+    async def _replay(self, follower: Follower, after: Position, here: Position) -> bool:
+        """Give a follower what lies between; False when that is too much.
+
+        What has been read from the end meanwhile waits in the follower, so it is offered again, in order.
+        """
+        behind = Follower(follower._filter, after)
+        for _ in range(MOST_PAGES):
+            page = await self._log.after(behind.seen)
+            behind.offer(one for one in page if one.position <= here)
+            if len(page) < PAGE or page[-1].position >= here:
+                follower.put_before(behind)
+                return True
+        return False
+
+    async def _read(self) -> None:
+        """Read the end of the log, and offer it to everybody."""
+        with self._feed.everything() as news:
+            quiet = SAFETY_SECONDS
+            while True:
+                news.clear()
+                async for attempt in patiently():
+                    with attempt:
+                        page = await self._log.after(self._at or Position(0, 0))
+                if page:
+                    self._at = page[-1].position
+                    for follower in self._followers:
+                        follower.offer(page)
+                    quiet = SETTLING_SECONDS
+                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(quiet):
+                        await news.wait()
+                quiet = SETTLING_SECONDS if news.is_set() else min(quiet * 2, SAFETY_SECONDS)

@@ -1,0 +1,177 @@
+"""Following all tasks: nothing is skipped, states are never left out, and every position is safe to resume from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from providers.contract import ProgressOrigin
+from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
+from tasks.activity_log import ActivityLog, Position, position_of
+from tasks.counts import Counts
+from tasks.events import NoticeGiven, Progressed, StatusChanged, Succeeded
+from tasks.history import TaskFilter
+from tasks.journal import TASKS
+from tasks.records import TaskRecord, now
+from tasks.status import TaskStatus
+from tests.tasks.conftest import Shelf
+
+pytestmark = pytest.mark.anyio
+SECONDS = 20
+QUICK = 1000.0
+
+
+def activities(shelf: Shelf) -> Activities:
+    return Activities(ActivityLog(shelf.database), shelf.feed, Counts(shelf.database))
+
+
+async def following(stream: AsyncGenerator[Activity, None], changes: int) -> tuple[list[Started], list[TaskChanged]]:
+    """What is told up to that many events."""
+    started: list[Started] = []
+    told: list[TaskChanged] = []
+    async with asyncio.timeout(SECONDS):
+        async for activity in stream:
+            if isinstance(activity, Started):
+                started.append(activity)
+            if isinstance(activity, TaskChanged):
+                told.append(activity)
+            if sum(len(one.events) + one.missed for one in told) >= changes:
+                break
+    return started, told
+
+
+def events(told: list[TaskChanged]) -> set[tuple[str, int]]:
+    return {(one.task.id, event.sequence) for one in told for event in one.events}
+
+
+async def succeed(shelf: Shelf, task: TaskRecord) -> None:
+    await shelf.journal.append(task, Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
+
+
+async def test_what_happened_before_is_not_told_and_what_happens_then_is(shelf: Shelf) -> None:
+    old = await shelf.claimed()
+    async with aclosing(activities(shelf).follow(TaskFilter(), None, QUICK)) as stream:
+        first = await anext(stream)
+        assert isinstance(first, Started)
+        assert first.complete
+        counted = await anext(stream)
+        assert isinstance(counted, Counted)
+        assert counted.counts.by_status == {TaskStatus.QUEUED: 1}
+        await succeed(shelf, old)
+        _, told = await following(stream, 1)
+
+    assert [(one.task.id, one.task.status) for one in told] == [(old.id, TaskStatus.SUCCEEDED)]
+
+
+async def test_states_are_all_told_and_of_reports_only_the_newest(shelf: Shelf) -> None:
+    task = await shelf.claimed()
+    followers = activities(shelf)
+    async with aclosing(followers.follow(TaskFilter(), None, QUICK)) as stream:
+        start = await anext(stream)
+        task = await shelf.journal.append(task, StatusChanged(TaskStatus.RUNNING), status=TaskStatus.RUNNING)
+        for number in range(20):
+            task = await shelf.journal.append(task, Progressed(number / 20, ProgressOrigin.REPORTED, None))
+        await succeed(shelf, task)
+    async with aclosing(followers.follow(TaskFilter(), start.position, QUICK)) as stream:
+        _, (told,) = await following(stream, 22)
+
+    assert [type(event.change) for event in told.events] == [StatusChanged, Progressed, Succeeded]
+    assert told.missed == 19
+
+
+async def test_every_position_is_safe_to_resume_from(shelf: Shelf) -> None:
+    followers = activities(shelf)
+    async with aclosing(followers.follow(TaskFilter(), None, QUICK)) as stream:
+        start = (await anext(stream)).position
+    tasks = [await shelf.claimed() for _ in range(3)]
+    for task in tasks:
+        task = await shelf.journal.append(task, NoticeGiven("x", None))
+        await succeed(shelf, task)
+    async with aclosing(followers.follow(TaskFilter(), start, QUICK)) as stream:
+        _, whole = await following(stream, 9)
+    assert len(events(whole)) == 9
+
+    for cut in range(1, len(whole)):
+        seen = events(whole[:cut])
+        async with aclosing(followers.follow(TaskFilter(), whole[cut - 1].position, QUICK)) as stream:
+            async with asyncio.timeout(SECONDS):
+                async for activity in stream:
+                    if isinstance(activity, TaskChanged):
+                        seen |= events([activity])
+                    if len(seen) == 9:
+                        break
+
+
+async def test_a_task_that_leaves_the_filter_is_told_once_more(shelf: Shelf) -> None:
+    task = await shelf.claimed()
+    running = TaskFilter(statuses=[TaskStatus.RUNNING])
+    async with aclosing(activities(shelf).follow(running, None, QUICK)) as stream:
+        await anext(stream)
+        await shelf.journal.append(task, NoticeGiven("of no interest", None))
+        task = await shelf.journal.append(task, StatusChanged(TaskStatus.RUNNING), status=TaskStatus.RUNNING)
+        await succeed(shelf, task)
+        _, told = await following(stream, 2)
+
+    assert told[-1].task.status is TaskStatus.SUCCEEDED
+    assert [event.sequence for one in told for event in one.events] == [3, 4]
+
+
+async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
+    early, late = await shelf.claimed(), await shelf.claimed()
+    log = ActivityLog(shelf.database)
+    start = await log.end()
+    if shelf.database.sqlite:
+        pytest.skip("SQLite has one writer: nothing commits late")
+    loop = asyncio.get_running_loop()
+    written, commit = asyncio.Event(), asyncio.Event()
+
+    def dawdle(session: Session) -> None:
+        shelf.journal.change(session, [TASKS.c.id == late.id], NoticeGiven("late", None))
+        loop.call_soon_threadsafe(written.set)
+        asyncio.run_coroutine_threadsafe(commit.wait(), loop).result()
+
+    dawdling = asyncio.create_task(shelf.database.write(dawdle))
+    await written.wait()
+    await shelf.journal.append(early, NoticeGiven("early", None))
+    before = await log.after(start)
+    commit.set()
+    await dawdling
+    after = await log.after(start)
+
+    assert not before
+    assert [one.event.task.id for one in after] == [late.id, early.id]
+
+
+async def test_whoever_resumes_from_too_far_back_begins_anew(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.activity.MOST_PAGES", 0)
+    followers = activities(shelf)
+    start = await ActivityLog(shelf.database).end()
+    await shelf.claimed()
+    async with aclosing(followers.follow(TaskFilter(), start, QUICK)) as stream:
+        first = await anext(stream)
+
+    assert isinstance(first, Started)
+    assert not first.complete
+
+
+async def test_nothing_is_left_behind_when_nobody_follows(shelf: Shelf) -> None:
+    followers = activities(shelf)
+    streams: list[Any] = [followers.follow(TaskFilter(), None, QUICK) for _ in range(3)]
+    for stream in streams:
+        await anext(stream)
+    assert len(followers) == 3
+    for stream in streams:
+        await stream.aclose()
+
+    assert len(followers) == 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "activity" and not task.cancelling()]
+
+
+def test_a_cursor_leads_back_to_its_position() -> None:
+    position = Position(12, 345)
+    assert position_of(position.cursor) == position
