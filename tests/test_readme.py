@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from graph.cli import cli
 from graph.docs import written
 from providers.registry import PROVIDERS
-from tests.clients import execute
+from tasks.status import TaskStatus
+from tests.clients import execute, openai_images, start, watch
 from tests.process import serve
 from tests.server import LiveServer
 
@@ -20,6 +23,13 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
+
+
+def example(name: str) -> str:
+    """A GraphQL document of the README, by the name of its operation."""
+    found = re.search(rf"```graphql\n(\w+ {name}\b.*?)```", TEXT, re.S)
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/providers.md"])
@@ -36,12 +46,15 @@ def test_every_provider_is_documented() -> None:
 
 
 def test_every_file_and_command_the_readme_names_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    links = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
+    commands = set(re.findall(r"^darkroom (\w+)|`darkroom (\w+)`", TEXT, re.MULTILINE))
     targets = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", TEXT, re.MULTILINE))
 
     assert not [link for link in links if not (ROOT / link).exists()]
     makefile = (ROOT / "Makefile").read_text()
     assert not [name for pair in targets for name in pair if name and f"\n{name}:" not in makefile]
+    known = set(get_command(cli).commands)  # type: ignore[attr-defined]
+    assert not [name for pair in commands for name in pair if name and name not in known]
 
 
 async def test_the_first_mutation_can_be_pasted(server: LiveServer) -> None:
@@ -56,10 +69,31 @@ async def test_the_first_mutation_can_be_pasted(server: LiveServer) -> None:
 
 
 async def test_the_history_query_can_be_pasted(server: LiveServer) -> None:
-    query = re.search(r"```graphql\n(query History.*?)```", TEXT, re.S)
-    assert query is not None
+    assert "errors" not in await execute(server, example("History"))
 
-    assert "errors" not in await execute(server, query[1])
+
+def test_the_states_the_readme_lists_are_those_there_are() -> None:
+    sentence = re.search(r"^A task is .*$", TEXT, re.MULTILINE)
+    assert sentence is not None
+
+    assert re.findall(r"`([A-Z_]+)`", sentence[0]) == [status.name for status in TaskStatus]
+
+
+async def test_the_cancel_example_can_be_pasted(server: LiveServer) -> None:
+    task_id = await start(server, openai_images("A pond [[sandbox: latency=1]]"))
+    answer = await execute(server, example("Cancel"), {"id": task_id})
+
+    task = answer["data"]["cancelTask"]["task"]
+    assert task["status"] == "CANCELED"
+    assert task["cancellation"]["outcome"] in ("NEVER_SENT", "ABANDONED")
+
+
+async def test_the_retry_example_can_be_pasted(server: LiveServer) -> None:
+    failed = await start(server, openai_images("A marsh [[sandbox: refuse=input]]"))
+    assert (await watch(server, failed))[-1]["__typename"] == "TaskFailed"
+    answer = await execute(server, example("Retry"), {"id": failed})
+
+    assert answer["data"]["retryTask"]["task"]["retriedFrom"]["id"] == failed
 
 
 async def test_the_watcher_saves_every_stage_of_a_picture_and_the_history_survives(tmp_path: Path) -> None:
