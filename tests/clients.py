@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from graph.ids import key
 from tests.server import Reachable
+
+T = TypeVar("T")
 
 START = """
 mutation Start($input: StartGenerationInput!) {
@@ -36,6 +40,43 @@ subscription Watch($id: ID!, $after: Int! = 0) {
     ... on UsageReported { usage { inputTokens outputTokens totalTokens reported } }
     ... on NoticeGiven { notice { message parameter } }
     ... on TaskFailed { failure { code message retryable billed transport retryAfter vendorCode requestId } }
+    ... on TaskRetryScheduled { attempt retryAt failure { code retryAfter } }
+    ... on TaskCanceled { cancellation { outcome billed transport message } }
+  }
+}
+"""
+
+TASK = """
+query($id: ID!) {
+  task(id: $id) {
+    id number status prompt attempt retryAt queuePosition cancelRequestedAt submittedAt finishedAt providerTaskId
+    cancellation { outcome billed transport message }
+    failure { code message retryable billed transport retryAfter }
+    notices { message }
+    images { id index kind late sha256 url }
+    request { ... on OpenAIImagesRequest { n } }
+    retriedFrom { id }
+  }
+}
+"""
+
+CANCEL = """
+mutation($id: ID!) {
+  cancelTask(input: { id: $id }) {
+    __typename
+    ... on CancelTaskSuccess { task { id status cancellation { outcome billed transport message } } }
+    ... on Error { code message }
+  }
+}
+"""
+
+RETRY = """
+mutation($input: RetryTaskInput!) {
+  retryTask(input: $input) {
+    __typename
+    ... on RetryTaskSuccess { task { id status prompt retriedFrom { id } } }
+    ... on Error { code message }
+    ... on ValidationError { problems { path code } }
   }
 }
 """
@@ -45,6 +86,16 @@ def openai_images(prompt: str = "A lighthouse at dusk", **parameters: Any) -> di
     """Variables of `START` for one OpenAI-style picture; as small as the model allows, so that tests are quick."""
     request = {"model": "gpt-image-2", "size": "1024x640", "outputFormat": "jpeg", "prompt": prompt} | parameters
     return {"input": {"request": {"openaiImages": request}}}
+
+
+def placewise(prompt: str = "A mall in spring", **parameters: Any) -> dict[str, Any]:
+    """The same for one Placewise picture."""
+    return {"input": {"request": {"placewise": {"prompt": prompt, "imageSize": "THUMBNAIL", **parameters}}}}
+
+
+def all_images(prompt: str = "A fox in the snow", **parameters: Any) -> dict[str, Any]:
+    """The same for the four pictures of All-Images.ai."""
+    return {"input": {"request": {"allImages": {"mode": "SIMPLE", "name": "fox", "prompt": prompt, **parameters}}}}
 
 
 async def execute(server: Reachable, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -61,6 +112,54 @@ async def start(server: Reachable, variables: dict[str, Any]) -> str:
     result = answer["data"]["startGeneration"]
     assert result["__typename"] == "StartGenerationSuccess", result
     return str(result["task"]["id"])
+
+
+async def task(server: Reachable, task_id: str) -> dict[str, Any]:
+    """A task as it is now."""
+    answer = await execute(server, TASK, {"id": task_id})
+    found: dict[str, Any] = answer["data"]["task"]
+    return found
+
+
+async def cancel(server: Reachable, task_id: str) -> dict[str, Any]:
+    """Cancel a task; the result."""
+    answer = await execute(server, CANCEL, {"id": task_id})
+    result: dict[str, Any] = answer["data"]["cancelTask"]
+    return result
+
+
+async def retry(server: Reachable, task_id: str, with_key: str | None = None) -> dict[str, Any]:
+    """Start a task again; the result."""
+    answer = await execute(server, RETRY, {"input": {"id": task_id, "idempotencyKey": with_key}})
+    result: dict[str, Any] = answer["data"]["retryTask"]
+    return result
+
+
+async def charges(server: Reachable, task_id: str) -> int:
+    """How often the vendor was paid for the generation of a task; bought pictures are charges of their own."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(f"{server.url}/sandbox/ledger", params={"reference": key(task_id, "Task")})
+    return len([one for one in response.json() if not one["submission"].startswith("image:")])
+
+
+async def until(server: Reachable, task_id: str, kind: str) -> dict[str, Any]:
+    """Watch a task up to the first event of a kind, or to the first change to a status, and leave."""
+    async with aclosing(subscribe(server, WATCH, {"id": task_id})) as messages:
+        async for message in messages:
+            if message["type"] != "next":
+                break
+            event: dict[str, Any] = message["payload"]["data"]["taskEvents"]
+            if kind in (event["__typename"], event.get("status")):
+                return event
+    raise AssertionError(f"the task ended without {kind}")
+
+
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 20) -> T:
+    """Look until there is something to see, for what no event tells of."""
+    async with asyncio.timeout(seconds):
+        while not (seen := await look()):  # noqa: ASYNC110 - there is nothing to wait for
+            await asyncio.sleep(0.02)
+        return seen
 
 
 @asynccontextmanager

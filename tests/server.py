@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,13 @@ class LiveServer:
 
 
 @contextmanager
-def running(home: Path, **settings: Any) -> Iterator[LiveServer]:
-    """Serve with the data in `home` until the block ends. `settings` are fields of `ServerSettings`."""
+def running(home: Path, *, tasks: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[LiveServer]:
+    """Serve with the data in `home` until the block ends. `tasks` are fields of `TaskSettings`, the other settings are
+    fields of `ServerSettings`."""
     with listen("127.0.0.1", 0) as listener:
         server_settings = ServerSettings(**{"port": listener.getsockname()[1], **settings})
         base_url = server_settings.base_url()
-        task_settings = TaskSettings(home=home, shutdown_seconds=1)
+        task_settings = TaskSettings(**{"home": home, "shutdown_seconds": 1, **(tasks or {})})
         app = create_app(server_settings, task_settings, base_url=base_url)
         ready = threading.Event()
         config = configure(app, server_settings, task_settings)
