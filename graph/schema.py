@@ -25,6 +25,7 @@ from graph.mutation import Mutation
 from graph.query import Query
 from graph.scalars import SCALARS
 from graph.subscription import Subscription
+from graph.types.activity import ACTIVITY_TYPES
 from graph.types.events import EVENT_TYPES
 from graph.types.image import Image
 from tasks.errors import DatabaseUnavailableError
@@ -93,7 +94,7 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[*EVENT_TYPES, Image, Error],
+    types=[*EVENT_TYPES, *ACTIVITY_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),

@@ -9,13 +9,19 @@ from typing import Annotated, cast
 import strawberry
 
 import resolvers.events
+from graph.activity import ActivityEvents
 from graph.context import Info
+from graph.errors import RequestError
 from graph.ids import key
+from graph.inputs import TaskFilterInput
 from graph.live.source import LiveEvent, Source
 from graph.query import unknown
+from graph.types.activity import ActivityEvent
 from graph.types.events import TaskEvent, event_of, skipped
 from tasks import events
 from tasks.darkroom import Darkroom
+from tasks.errors import InvalidCursorError
+from tasks.history import TaskFilter
 from tasks.records import TaskRecord
 
 
@@ -25,7 +31,7 @@ class Subscription:
 
     @strawberry.subscription(
         description="The events of one task: first the stored ones after `after`, then live ones as they happen. Ends "
-        "after the terminal event (`TaskSucceeded`, `TaskFailed` or `TaskHandedOff`). A failure of the "
+        "after the terminal event (`TaskSucceeded`, `TaskFailed`, `TaskCanceled` or `TaskHandedOff`). A failure of the "
         "task is an event, never an error."
     )
     async def task_events(
@@ -45,6 +51,39 @@ class Subscription:
             raise unknown(id, "task") from exc
         return cast(AsyncIterable[TaskEvent], TaskEvents(darkroom, task, after))
 
+    @strawberry.subscription(
+        description="What happens to all tasks that match, for dashboards: first `ActivityStarted`, then changes and "
+        "counts. It has no end. Changes of one task are collected, so that you get as much as you asked for; changes "
+        "of state are never left out."
+    )
+    async def activity(
+        self,
+        info: Info,
+        filter: Annotated[
+            TaskFilterInput | None,
+            strawberry.argument(
+                description="Which tasks; all of them without it. One that leaves the states of the filter is told "
+                "once more."
+            ),
+        ] = None,
+        after: Annotated[
+            str | None,
+            strawberry.argument(description="The newest cursor you have, to get what has happened since then."),
+        ] = None,
+        max_per_second: Annotated[
+            float, strawberry.argument(description="How often at most the same task is told again, from 0.1 to 20.")
+        ] = 2.0,
+    ) -> AsyncIterable[ActivityEvent]:
+        """Everything at once."""
+        if not 0.1 <= max_per_second <= 20:
+            raise RequestError("INVALID_RATE", f"`maxPerSecond` is {max_per_second:g}; it must be from 0.1 to 20.")
+        conditions = TaskFilter() if filter is None else filter.conditions()
+        try:
+            source = ActivityEvents(info.context.darkroom, conditions, after, max_per_second)
+        except InvalidCursorError as exc:
+            raise RequestError("INVALID_CURSOR", str(exc)) from exc
+        return cast(AsyncIterable[ActivityEvent], source)
+
 
 class TaskEvents(Source):
     """The events of one task."""
@@ -57,6 +96,11 @@ class TaskEvents(Source):
         )
         self._darkroom = darkroom
         self._task_id = task.id
+
+    def resume(self, cursor: str) -> None:
+        """A sequence."""
+        if cursor.isascii() and cursor.isdecimal() and len(cursor) < 16:
+            self.after = int(cursor)
 
     async def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
         """As they are committed."""

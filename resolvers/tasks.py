@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tasks.darkroom import Darkroom
+from tasks.events import TaskEvent
 from tasks.history import PAGE_LIMIT, Page, PageRequest, TaskFilter
 from tasks.records import ImageRecord, TaskRecord
 
 DEFAULT_PAGE = 20
+EVENTS_LIMIT = 1000
 
 
 class InvalidPageError(ValueError):
@@ -21,6 +23,14 @@ async def task(darkroom: Darkroom, task_id: str) -> TaskRecord | None:
 async def queue_position(darkroom: Darkroom, task: TaskRecord) -> int | None:
     """The place of a task in the queue of its provider, from 1; None when it is not waiting."""
     return await darkroom.queue_position(task)
+
+
+async def events(darkroom: Darkroom, task: TaskRecord, after: int, first: int) -> list[TaskEvent]:
+    """The events of a task with a sequence above `after`, oldest first. Raises `InvalidPageError`."""
+    if not 1 <= first <= EVENTS_LIMIT:
+        raise InvalidPageError(f"`first` is {first}; it must be between 1 and {EVENTS_LIMIT}.")
+    _, found = await darkroom.history.events(task.id, max(after, 0), first)
+    return found
 
 
 async def image(darkroom: Darkroom, image_id: str) -> ImageRecord | None:

@@ -14,10 +14,13 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from providers.contract import Provider, ProviderDefinition
 from providers.errors import Transport
 from tasks.accounts import Accounts
+from tasks.activity import Activities
+from tasks.activity_log import ActivityLog
 from tasks.arrivals import Arrivals
 from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks
+from tasks.counts import Counts
 from tasks.database import Database
 from tasks.engine import Engine, migrate_engine
 from tasks.errors import DatabaseUnavailableError, LostTaskError, NotRetryableError
@@ -78,6 +81,7 @@ class Darkroom:
         self.history = History(self._database)
         self.images = ImageStore(settings.storage, self._database)
         self.callbacks = Callbacks(self._database, self.images, self._signals)
+        self.activities = Activities(ActivityLog(self._database), self.feed, Counts(self._database))
         self.accounts = Accounts(self._database, self._signals, self.providers)
         self._purchases = Purchases(self._database, self.history, self.images)
         self._public_url = public_url

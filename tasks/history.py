@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +30,11 @@ class TaskFilter:
     statuses: Sequence[TaskStatus] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for filters that match the same tasks."""
+        return frozenset(self.providers), frozenset(self.statuses), self.created_after, self.created_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +165,22 @@ class History:
             found[image.task_id].append(image)
         return found
 
-    async def events(self, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
-        """A task and its events after a sequence number, read in one view: the events end where the row stands."""
-        return await self._database.read(lambda session: self._events(session, task_id, after))
+    async def events(
+        self, task_id: str, after: int, most: int | None = None
+    ) -> tuple[TaskRecord | None, list[TaskEvent]]:
+        """A task and its events after a sequence number, read in one view: the events end where the row stands, unless
+        there are more than wanted."""
+        return await self._database.read(lambda session: self._events(session, task_id, after, most))
 
-    def _events(self, session: Session, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
+    def _events(
+        self, session: Session, task_id: str, after: int, most: int | None
+    ) -> tuple[TaskRecord | None, list[TaskEvent]]:
         tasks = select(TaskRecord).where(col(TaskRecord.id) == task_id, col(TaskRecord.project) == self._project)
         task = session.exec(tasks).one_or_none()
         if task is None or task.last_sequence <= after:
             return task, []
         events = select(EventRecord).where(col(EventRecord.task_id) == task_id, col(EventRecord.sequence) > after)
-        records = session.exec(events.order_by(col(EventRecord.sequence))).all()
+        records = session.exec(events.order_by(col(EventRecord.sequence)).limit(most)).all()
         changes = [change_of(record) for record in records]
         wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
         images = session.exec(select(ImageRecord).where(col(ImageRecord.id).in_(wanted))).all() if wanted else ()

@@ -78,13 +78,15 @@ class Groups:
         *,
         id: str = "",
         prefix: bytes = b"",
-        cursor: int | None = None,
+        cursor: str | None = None,
     ) -> Subscriber:
         """Begin a subscription; it begins after `cursor` if there is one, and else where its document says.
 
         Raises `RefusedError` before there is a first event.
         """
         source, executor = await subscribe(self._schema, checked, request.variables, context)
+        if cursor is not None:
+            source.resume(cursor)
         variables = {name: value for name, value in (request.variables or {}).items() if name != checked.start_variable}
         key = (
             source.key,
@@ -97,7 +99,7 @@ class Groups:
         if group is None:
             shared = Context(context.darkroom, context.rights)
             group = self._groups[key] = Group(self, key, source, Selection(executor), shared, inlines=checked.inlines)
-        subscriber = Subscriber(group, outlet, id, prefix, source.after if cursor is None else cursor)
+        subscriber = Subscriber(group, outlet, id, prefix, source.after)
         group.join(subscriber)
         return subscriber
 

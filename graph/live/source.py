@@ -12,13 +12,15 @@ class LiveEvent:
     """One event of a subscription.
 
     `value` is what the subscription's field resolves to. A `picture` may be passed over for a reader that is too slow;
-    nothing comes after the `last` one.
+    nothing comes after the `last` one. `cursor` is by what a client that comes back names it; without one, that is the
+    sequence.
     """
 
     sequence: int
     value: object
     picture: bool = False
     last: bool = False
+    cursor: str = ""
 
 
 class Source(ABC):
@@ -35,6 +37,10 @@ class Source(ABC):
         self.after = after
         self.newest = newest
         self.ended = ended
+
+    @abstractmethod
+    def resume(self, cursor: str) -> None:
+        """Begin after the event with this cursor. One that means nothing here changes nothing."""
 
     @abstractmethod
     def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:

@@ -156,5 +156,6 @@ class EventStream(Outlet):
 
 def _chunk(message: Message) -> bytes:
     if message.chunk is None:
-        message.chunk = b"id: %d\nevent: next\ndata: %b\n\n" % (message.sequence, message.body)
+        cursor = message.event.cursor or str(message.sequence)
+        message.chunk = b"id: %b\nevent: next\ndata: %b\n\n" % (cursor.encode(), message.body)
     return message.chunk

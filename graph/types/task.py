@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 from pydantic import TypeAdapter
@@ -13,6 +14,7 @@ import resolvers.providers
 import resolvers.tasks
 from graph.context import Info
 from graph.enums import ImageKind, ProgressOrigin, TaskStatus
+from graph.errors import RequestError
 from graph.ids import encode
 from graph.requests import TaskRequest, requested_of
 from graph.types.cancellation import Cancellation, cancellation_of
@@ -26,6 +28,9 @@ from tasks.events import NOTICES, PROGRESSED, USAGE, NoticeGiven, Progressed, Us
 from tasks.failure import FAILURE
 from tasks.history import finished
 from tasks.records import JsonObject, TaskRecord
+
+if TYPE_CHECKING:
+    from graph.types.events import TaskEvent
 
 EFFECTIVE: TypeAdapter[Effective] = TypeAdapter(Effective)
 
@@ -154,6 +159,24 @@ class Task(Node):
         if self.record.status is not TaskStatus.QUEUED:
             return None
         return await resolvers.tasks.queue_position(info.context.darkroom, self.record)
+
+    @strawberry.field(description="What has happened to it, oldest first: the same events that `taskEvents` sends.")
+    async def events(
+        self,
+        info: Info,
+        after: Annotated[int, strawberry.argument(description="The sequence of the last event already seen.")] = 0,
+        first: Annotated[
+            int, strawberry.argument(description="How many at most, up to 1000; go on with `after` for more.")
+        ] = 100,
+    ) -> list[Annotated[TaskEvent, strawberry.lazy("graph.types.events")]]:
+        """The log."""
+        from graph.types.events import event_of  # events knows Task
+
+        try:
+            found = await resolvers.tasks.events(info.context.darkroom, self.record, after, first)
+        except resolvers.tasks.InvalidPageError as exc:
+            raise RequestError("INVALID_PAGE", str(exc)) from exc
+        return [event_of(event) for event in found]
 
     @strawberry.field(description="The task that this one repeats.")
     async def retried_from(self, info: Info) -> Task | None:
