@@ -124,7 +124,7 @@ class Darkroom:
             wait=wait_random_exponential(max=RETRY_SECONDS),
             before_sleep=before_sleep_log(log, logging.ERROR, exc_info=True),
         )
-        self._signals.on(EVENT_SIGNAL, lambda text: self.feed.hint(text.partition(":")[0]))
+        self._signals.on(EVENT_SIGNAL, self.feed.hint)
         self._signals.on(QUEUED_SIGNAL, self._engine.wake)
         self._signals.on_gap(self.feed.hint_all)
 

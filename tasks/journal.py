@@ -50,7 +50,7 @@ APPEND = (
 """Fenced: it changes a task only as long as the claim holds and the task has not ended."""
 
 EVENT_SIGNAL = "event"
-"""The hint to other nodes that there is a new event; its text is `<task id>:<sequence>`."""
+"""The hint to other nodes that there is a new event; its text is the id of the task."""
 
 
 class Journal:
@@ -177,8 +177,10 @@ class Journal:
         return self._log(session, task, change, image)
 
     def publish(self, event: TaskEvent) -> None:
-        """Tell the live subscribers of this node about an event that has been committed."""
+        """Tell the live subscribers about an event that has been committed: those of this node at once, those of the
+        others soon."""
         self._feed.publish(event)
+        self._signals.tell(EVENT_SIGNAL, event.task.id)
 
     def _log(self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None) -> TaskEvent:
         event = TaskEvent(task=task, sequence=task.last_sequence, at=now(), change=change, image=image)
@@ -192,7 +194,6 @@ class Journal:
         }
         insert = EVENTS.insert() if self._database.sqlite else EVENTS.insert().values(transaction=_TRANSACTION)
         session.connection().execute(insert, values)
-        self._signals.send(session, EVENT_SIGNAL, f"{task.id}:{event.sequence}")
         return event
 
     def _landed(

@@ -18,6 +18,7 @@ from sqlmodel import Session
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from tasks.database import Database
+from tasks.errors import DatabaseUnavailableError
 from tasks.postgresql import conninfo
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ CHANNEL = "darkroom"
 LIMIT = 8000
 """A hint is shorter than that many bytes, says PostgreSQL."""
 NOTIFY = sql("select pg_notify(:channel, :payload)")
+NOTIFY_ALL = sql("select pg_notify(:channel, payload) from unnest(cast(:payloads as text[])) as payload")
+TOGETHER_SECONDS = 0.005
+"""How long hints are collected that are told after their commit."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two attempts to listen again."""
@@ -43,6 +47,9 @@ class Signals:
         self._gap_handlers: list[Callable[[], None]] = []
         self._connection: Connection | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._database = database
+        self._to_tell: dict[str, None] = {}
+        self._telling: asyncio.Task[None] | None = None
 
     def on(self, kind: str, handler: Callable[[str], None]) -> None:
         """Call `handler`, on the event loop, with the text of every hint of a kind that another node sends."""
@@ -61,6 +68,24 @@ class Signals:
             raise ValueError(f"a hint of {len(payload.encode())} bytes is too long; send an id instead: {text[:80]!r}…")
         session.connection().execute(NOTIFY, {"channel": CHANNEL, "payload": payload})
 
+    def tell(self, kind: str, text: str) -> None:
+        """Send a hint about something that has been committed, soon and together with others. A commit that carries a
+        hint of its own waits for all others that do, so what happens often is told like this."""
+        if self._url is None:
+            return
+        self._to_tell[f"{self._node}:{kind}:{text}"] = None
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while self._to_tell:
+            await asyncio.sleep(TOGETHER_SECONDS)
+            payloads, self._to_tell = list(self._to_tell), {}
+            try:
+                await self._database.write(lambda session: _notify(session, payloads))  # noqa: B023
+            except DatabaseUnavailableError as exc:
+                log.warning("The other nodes could not be told about %d changes: %s", len(payloads), exc)
+
     async def open(self) -> None:
         """Start listening. What other nodes commit after this is heard; if the database is away, after the gap."""
         if self._url is None or self._listening is not None:
@@ -73,7 +98,9 @@ class Signals:
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Tell what is left to tell, and stop listening."""
+        if self._telling is not None:
+            await self._telling
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
@@ -128,6 +155,10 @@ class Signals:
         kind, _, text = hint.partition(":")
         for handler in self._handlers.get(kind, ()):
             _call(handler, text)
+
+
+def _notify(session: Session, payloads: list[str]) -> None:
+    session.connection().execute(NOTIFY_ALL, {"channel": CHANNEL, "payloads": payloads})
 
 
 def _call(handler: Callable[..., None], *arguments: str) -> None:

@@ -57,6 +57,18 @@ async def nodes(*urls: str) -> AsyncIterator[list[Node]]:
             await node.database.close()
 
 
+async def test_hints_after_a_commit_are_told_together_and_each_once(postgres_url: str) -> None:
+    async with nodes(postgres_url, postgres_url) as (one, other):
+        for text in ("task 1", "task 2", "task 1", "task 1"):
+            one.signals.tell("news", text)
+        await one.signals.close()
+        await other.say("the end")
+
+        assert [await other.next() for _ in range(2)] == ["task 1", "task 2"]
+        assert await one.database.read(lambda session: True)
+        assert other.heard.empty()
+
+
 async def test_another_node_hears_what_was_committed_in_order_and_the_sender_does_not(postgres_url: str) -> None:
     async with nodes(postgres_url, postgres_url) as (one, other):
         await one.say("first", "second: with a colon")
