@@ -17,6 +17,7 @@ from typing import Self
 
 COMMAND = (sys.executable, "-m", "graph.cli", "serve")
 READY = "Ctrl-C stops the server"
+SANDBOX_READY = "Simulators on"
 
 
 @dataclass
@@ -54,19 +55,42 @@ class Process:
 
 
 @contextmanager
+def sandbox(home: Path, **environment: str) -> Iterator[Process]:
+    """The simulated vendors, which outlive every server that is pointed at them with DARKROOM_SANDBOX_URL."""
+    port = free_port()
+    command = (sys.executable, "-m", "graph.cli", "sandbox", "--port", str(port))
+    with _process(home, command, port, SANDBOX_READY, environment) as process:
+        process.url += "/sandbox"
+        yield process
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
 def serve(home: Path, *, command: Sequence[str] = COMMAND, **environment: str) -> Iterator[Process]:
     """A server with the data in `home`, ready to be asked."""
+    with _process(home, command, free_port(), READY, environment) as process:
+        yield process
+
+
+@contextmanager
+def _process(
+    home: Path, command: Sequence[str], port: int, ready: str, environment: dict[str, str]
+) -> Iterator[Process]:
+    """A process that says it is ready with the words of `ready` in its log."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     variables = os.environ | {"DARKROOM_HOME": str(home), "DARKROOM_PORT": str(port)} | environment
     root = str(Path(__file__).parent.parent)
     popen = subprocess.Popen(command, env=variables | {"PYTHONPATH": root}, cwd=home, stderr=subprocess.PIPE, text=True)
     log: list[str] = []
-    ready = threading.Event()
-    reader = threading.Thread(target=_read, args=(popen, log, ready))
+    started = threading.Event()
+    reader = threading.Thread(target=_read, args=(popen, log, ready, started))
     reader.start()
-    ready.wait()
+    started.wait()
     if popen.poll() is not None:
         reader.join()
         raise AssertionError("the server did not start:\n" + "".join(log))
@@ -74,13 +98,13 @@ def serve(home: Path, *, command: Sequence[str] = COMMAND, **environment: str) -
         yield process
 
 
-def _read(popen: subprocess.Popen[str], log: list[str], ready: threading.Event) -> None:
+def _read(popen: subprocess.Popen[str], log: list[str], ready: str, started: threading.Event) -> None:
     """Keep the log, and keep the pipe from filling up."""
     assert popen.stderr is not None
     with popen.stderr as lines:
         for line in lines:
             log.append(line)
-            if READY in line:
-                ready.set()
+            if ready in line:
+                started.set()
     popen.wait()
-    ready.set()
+    started.set()

@@ -1,0 +1,102 @@
+"""Where a server can be killed: the places in the life of one task, in the order in which it passes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+DOOM = "DARKROOM_DOOM"
+"""The environment variable with the plan of a doomed server (`PLAN`). A server without it is like any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place. `passage` is what `tests.crash.doomed` calls it, `nth` how often it has to be passed to count."""
+
+    title: str
+    passage: str
+    nth: int = 1
+    script: str = ""
+    """What the simulated vendor has to do for it (`providers.sandbox.script`)."""
+    charged: bool = False
+    """Whether the vendor charges for it, but only after the server has died."""
+
+    def __str__(self) -> str:
+        return self.title
+
+
+PLAN = TypeAdapter(dict[str, Point])
+"""The name of each task, and where it is held until all of them are where they should be."""
+
+BEFORE_THE_END = (
+    Point("inside the transaction that enqueues it", "inside enqueue"),
+    Point("after it was enqueued, before the answer", "after start"),
+    Point("before it is claimed", "before claim"),
+    Point("after it was claimed, before the intent", "after claim"),
+    Point("after the intent, before the POST", "before POST"),
+    Point("inside a POST that never arrives", "inside POST", script="latency=30 lose=request"),
+    Point("inside a POST that arrives later", "inside POST", script="latency=4", charged=True),
+    Point("after the POST, before its answer is read", "after POST"),
+    Point("after the answer, before acceptance is recorded", "before append RUNNING"),
+    Point("after acceptance was recorded", "after append RUNNING"),
+    Point("while watching", "look"),
+)
+AT_THE_END = (
+    Point("before the last event", "before append Succeeded"),
+    Point("after the last event", "after append Succeeded"),
+    Point("after the run, before the engine knows", "after run"),
+)
+
+
+def _picture(number: int, put: int) -> tuple[Point, ...]:
+    """Around picture `number` (from 1), for which the store is asked for the `put`th time."""
+    return (
+        Point(f"before picture {number} is stored", "before put", put),
+        Point(f"after picture {number} was stored, before its row", "after put", put),
+        Point(f"after picture {number} was announced", "after append ImageReady", number),
+    )
+
+
+_NOTED = Point("after the arrival of the picture was noted, before its row", "after note")
+_PROGRESS = Point("after progress was recorded", "after append Progressed")
+_USAGE = Point("after usage was recorded", "after append UsageReported")
+
+ON_ITS_WAY = frozenset({"before POST", "inside POST"})
+"""Where nobody but the vendor can know what became of a request."""
+UNANSWERED = ON_ITS_WAY | {"after POST", "before append RUNNING"}
+"""Where a task is lost if the vendor cannot be asked for it by our reference."""
+UNFINISHED = UNANSWERED | {
+    "after append RUNNING",
+    "look",
+    "before put",
+    "after put",
+    "after append PartialImageReady",
+    "after append Progressed",
+}
+"""Where a picture is lost if the vendor's answer cannot be opened a second time."""
+
+STREAM = (
+    *BEFORE_THE_END,
+    Point("before a partial image is stored", "before put"),
+    Point("after a partial image was stored, before its row", "after put"),
+    Point("after the first partial image was announced", "after append PartialImageReady"),
+    _PROGRESS,
+    Point("after the second partial image was announced", "after append PartialImageReady", 2),
+    *_picture(1, put=3),
+    _NOTED,
+    _USAGE,
+    *AT_THE_END,
+)
+JSON = (*BEFORE_THE_END, *_picture(1, put=1), _NOTED, _USAGE, *AT_THE_END)
+POLL = (*BEFORE_THE_END, _PROGRESS, *_picture(1, put=1), *AT_THE_END)
+FOUR = (*BEFORE_THE_END, _PROGRESS, *_picture(1, put=1), *_picture(4, put=4), *AT_THE_END)
+BUYING = (
+    Point("before picture 1 is bought", "before buying"),
+    Point("after picture 1 was bought, before that is known", "after buying"),
+    *_picture(1, put=1),
+    Point("before picture 4 is bought", "before buying", 4),
+    Point("after picture 4 was bought, before that is known", "after buying", 4),
+    *_picture(4, put=4),
+    *AT_THE_END,
+)
