@@ -31,6 +31,8 @@ from tests.process import Process, serve
 
 pytestmark = pytest.mark.anyio
 
+gnu = pytest.mark.skipif(sys.platform != "linux", reason="copying the pictures takes GNU find and cp")
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/operations.md").read_text()
 SHELL = {
@@ -130,6 +132,7 @@ async def busy(server: Process, numbers: Iterator[int], done: asyncio.Event) -> 
         await events_of(server, await start(server, openai_images(f"Roof {next(numbers)}", partialImages=2)))
 
 
+@gnu
 async def test_what_is_copied_while_the_server_works_is_whole(tmp_path: Path) -> None:
     home, places = tmp_path / "home", {"DARKROOM_HOME": str(tmp_path / "home"), "BACKUP": str(tmp_path / "backup")}
     with serve(home) as server:
@@ -151,6 +154,7 @@ async def test_what_is_copied_while_the_server_works_is_whole(tmp_path: Path) ->
     database.close()
 
 
+@gnu
 async def test_a_restored_server_has_the_history_and_sends_nothing_again(tmp_path: Path) -> None:
     places = {name: str(tmp_path / name) for name in ("DARKROOM_HOME", "BACKUP", "RESTORED")}
     with serve(tmp_path / "DARKROOM_HOME", DARKROOM_CONCURRENCY="1") as first:
