@@ -29,7 +29,7 @@ from tasks.arrivals import Arrivals
 from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks
-from tasks.events import Failed, NoticeGiven, Succeeded
+from tasks.events import Change, Failed, NoticeGiven, Succeeded
 from tasks.keeper import Keeper
 from tasks.records import TaskRecord
 from tasks.retries import Retries
@@ -103,7 +103,7 @@ def picture(colour: str = "red") -> bytes:
     return made.getvalue()
 
 
-def workplace(shelf: Shelf) -> Workplace:
+def workplace(shelf: Shelf, *, storage_patience: float = 0) -> Workplace:
     return Workplace(
         journal=shelf.journal,
         history=shelf.history,
@@ -114,11 +114,13 @@ def workplace(shelf: Shelf) -> Workplace:
         accounts=Accounts(shelf.database, shelf.signals, ["openai_images"]),
         clocks=Clocks(queue=60, generation=60, total=60),
         retries=Retries(attempts=3, seconds=0.01),
-        storage_patience=0,
+        storage_patience=storage_patience,
     )
 
 
-async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, n: int = 1) -> list[object]:
+async def run(
+    shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, n: int = 1, *, at: Workplace | None = None
+) -> list[Change]:
     """Run a task of its own, or this one, to its end; the changes in its log."""
     task = task or await shelf.claimed()
     task.request = {"n": n}
@@ -137,7 +139,7 @@ async def run(shelf: Shelf, provider: Scripted, task: TaskRecord | None = None, 
         task,
         definition,  # type: ignore[arg-type]
         provider,  # type: ignore[arg-type]
-        workplace(shelf),
+        at or workplace(shelf),
         callback_base_url=None,
     ).to_the_end()
     _, events = await shelf.history.events(task.id, 0)
