@@ -29,7 +29,7 @@ from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
 from tasks.database import Database
 from tasks.engine import migrate_engine
-from tasks.errors import AlreadyRunningError, DatabaseUnavailableError
+from tasks.errors import AlreadyRunningError, DatabaseUnavailableError, NewerDatabaseError
 from tasks.settings import TaskSettings
 
 cli = typer.Typer(
@@ -132,6 +132,7 @@ def serve_sandbox(
 def migrate() -> None:
     """Bring the database up to date, and stop."""
     database = Database(TaskSettings().database)
+    database.lock()
 
     async def run() -> None:
         await database.migrate(lambda: migrate_engine(database.sync_url))
@@ -180,7 +181,7 @@ def main() -> None:
     """The entry point: mistakes in settings are explained, not traced."""
     try:
         cli()
-    except (AddressError, AlreadyRunningError, DatabaseUnavailableError, SettingsError) as exc:
+    except (AddressError, AlreadyRunningError, DatabaseUnavailableError, NewerDatabaseError, SettingsError) as exc:
         console.print(f"[red]{escape(str(exc))}[/]", soft_wrap=True)
         raise SystemExit(1) from exc
     except ValidationError as exc:

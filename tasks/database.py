@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, make_url
 from sqlmodel import Session
 
+from tasks.errors import NewerDatabaseError
 from tasks.lock import DatabaseLock
 from tasks.postgresql import PostgreSQL, connecting
 from tasks.sqlite import SQLite
@@ -97,4 +99,7 @@ def _upgrade(connection: Connection) -> None:
     config = alembic_config(str(connection.engine.url))
     config.attributes["connection"] = connection
     with _alembic:
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as exc:
+            raise NewerDatabaseError(str(exc)) from exc

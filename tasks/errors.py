@@ -7,6 +7,7 @@ TaskError
 ├── InvalidCursorError         a page cursor that this server did not make
 ├── NotForSaleError            this picture cannot be bought
 ├── NotRetryableError          this task cannot be started again
+├── NewerDatabaseError         a newer version of Darkroom has worked on this database
 ├── LostTaskError              another worker owns the task now; this one must not write
 └── StorageError               the image store refused to read or write
     └── NotAnImageError        the bytes are no picture
@@ -70,6 +71,16 @@ class LostTaskError(TaskError):
 
     def __init__(self, task_id: str, run: int) -> None:
         super().__init__(f"Run {run} of task {task_id} has been replaced by a later one, or the task has ended.")
+
+
+class NewerDatabaseError(TaskError):
+    """A newer version of Darkroom has worked on this database."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"This database was brought up to date by a newer version of Darkroom ({reason}). Start that version, or "
+            "restore a back-up from before the upgrade."
+        )
 
 
 class NotForSaleError(TaskError):

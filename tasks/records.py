@@ -264,3 +264,11 @@ class AccountRecord(SQLModel, table=True):
     circuit: JsonObject = Field(sa_column=_json(nullable=False))
     """`tasks.circuit.CircuitState`."""
     updated_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class StoreRecord(SQLModel, table=True):
+    """Which picture store belongs to this database: the one with this name in it. There is one row."""
+
+    __tablename__ = "store"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=32)

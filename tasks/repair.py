@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
 from sqlalchemy import or_
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from tasks.arrivals import FOLDER, Arrivals, task_of
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.images import ImageStore
-from tasks.records import DeliveryRecord, ImageRecord, TaskRecord, now
+from tasks.records import DeliveryRecord, ImageRecord, StoreRecord, TaskRecord, now
 from tasks.status import TERMINAL
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ ORPHANED = timedelta(days=1)
 """A younger file may belong to a run that is still going to record it."""
 REPORTED = timedelta(days=7)
 """How long what a provider reported is kept after its task has ended."""
+OWNER = "owner"
+"""Where the store says to which database it belongs."""
 BATCH = 500
 
 
@@ -74,6 +76,13 @@ class Repair:
 
     async def sweep(self) -> None:
         """Delete the files that no row refers to. A picture with a note may still be adopted."""
+        if not await self._ours():
+            log.warning(
+                "Files that no task refers to are not swept: the picture store belongs to another database. If that is "
+                "what you want, delete the folder `%s` in the store.",
+                OWNER,
+            )
+            return
         swept = (
             await self._sweep(FOLDER, self._notes)
             + await self._sweep("originals", self._pictures)
@@ -81,6 +90,17 @@ class Repair:
         )
         if swept:
             log.warning("Swept %d files that no task refers to", swept)
+
+    async def _ours(self) -> bool:
+        """Whether the store belongs to this database: to an empty or another one, all its pictures would be orphans."""
+        mine = f"{OWNER}/{await self._database.write(_identity)}"
+        if owners := await self._images.keys(OWNER):
+            return owners == [mine]
+        known = await self._database.read(lambda session: session.exec(select(ImageRecord.id).limit(1)).first())
+        if known is None and await self._images.keys("originals"):
+            return False
+        await self._images.keep(mine, b"")
+        return True
 
     async def _sweep(self, folder: str, referred: Callable[[Collection[str]], Awaitable[set[str]]]) -> int:
         keys = await self._images.keys(folder, before=now() - ORPHANED)
@@ -110,6 +130,14 @@ class Repair:
     async def _deliveries(self, keys: Collection[str]) -> set[str]:
         known = select(DeliveryRecord.body).where(col(DeliveryRecord.body).in_(keys))
         return set(await self._database.read(lambda session: session.exec(known).all()))
+
+
+def _identity(session: Session) -> str:
+    record = session.exec(select(StoreRecord)).first()
+    if record is None:
+        record = StoreRecord()
+        session.add(record)
+    return record.id
 
 
 def _hash(key: str) -> str:

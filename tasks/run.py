@@ -248,9 +248,9 @@ class Run:
         found = await self._watch_over(asyncio.create_task(self._find()), least=LOOK_SECONDS)
         if found is None:
             raise OutcomeUnknownError(
-                f"This server stopped while the request was on its way to {self._title}, which offers no way to find "
-                "out whether it arrived. It may have been billed. It is not sent again on its own; look at the "
-                "provider's usage page before you use `retryTask`.",
+                f"This server stopped while the request was on its way to {self._title}, and nobody can tell whether "
+                "it arrived. It may have been billed. It is not sent again on its own; look at the provider's usage "
+                "page before you use `retryTask`.",
                 transport=Transport.PERHAPS_SENT,
             )
         if not self._keeper.late:

@@ -32,11 +32,11 @@ class TaskSettings(BaseSettings):
     queue_seconds: float = Field(default=86_400, gt=0)
     """Longest wait in the queue; a task that has waited longer fails with QUEUE_TIMED_OUT, and nothing was billed."""
 
-    generation_seconds: float = Field(default=3_600, gt=0)
+    generation_seconds: float = Field(default=10_800, gt=0)
     """Longest generation, from the request that pays to the last picture; then the task fails with
     GENERATION_TIMED_OUT."""
 
-    total_seconds: float = Field(default=90_000, gt=0)
+    total_seconds: float = Field(default=100_000, gt=0)
     """Longest life of a task, waiting and generation together; then it fails with TOTAL_TIMED_OUT."""
 
     retry_attempts: int = Field(default=5, ge=1, le=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -58,6 +59,9 @@ class Upkeep:
         self._lease = lease
         self._nodes = None if database.sqlite else Nodes(database, lease)
         self.node = ONLY_NODE if database.sqlite else new_name()
+        self._beaten_at: float | None = None
+        self._deaf_until = 0.0
+        """Until then nobody is taken for dead: this node could not hear them, and they could not be heard."""
         self._chores: list[asyncio.Task[None]] = []
 
     async def join(self) -> None:
@@ -108,7 +112,12 @@ class Upkeep:
 
     async def _beat(self) -> None:
         assert self._nodes is not None
-        if await self._nodes.beat(self.node):
+        alive = await self._nodes.beat(self.node)
+        before_at, self._beaten_at = self._beaten_at, time.monotonic()
+        if before_at is not None and self._beaten_at - before_at > self._lease / 2:
+            # The database was away, or this node was frozen. Let the others say first that they live.
+            self._deaf_until = self._beaten_at + self._lease
+        if alive:
             return
         before, self.node = self.node, new_name()
         log.warning("This node was taken for dead, and goes on as %s. Its tasks have been taken over.", self.node)
@@ -119,7 +128,9 @@ class Upkeep:
     async def _take_over(self) -> None:
         """Put back into the queues what dead nodes were running: whatever belongs to nobody on the list."""
         assert self._nodes is not None
-        await self._nodes.bury()
+        now = time.monotonic()
+        if self._beaten_at is not None and now - self._beaten_at <= self._lease / 2 and now >= self._deaf_until:
+            await self._nodes.bury()
         owners = await self._engine.owners()
         if not owners - {self.node}:
             return

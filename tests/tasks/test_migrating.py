@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tasks import postgresql
 from tasks.database import Database, alembic_config
-from tasks.errors import DatabaseUnavailableError
+from tasks.errors import DatabaseUnavailableError, NewerDatabaseError
 from tests.postgres import PASSWORD, PostgresServer, postgres
 
 pytestmark = pytest.mark.anyio
@@ -167,3 +167,14 @@ async def test_a_database_that_does_not_exist_is_not_waited_for(postgres_server:
     async with opened(postgres_server.url("elsewhere")) as database, asyncio.timeout(10):
         with pytest.raises(DatabaseUnavailableError, match=r'refuses: .*"elsewhere" does not exist'):
             await database.migrate()
+
+
+async def test_a_database_of_a_newer_version_is_explained(database_url: str) -> None:
+    database = Database(database_url)
+    await database.migrate()
+    await database.write(
+        lambda session: session.connection().exec_driver_sql("update alembic_version set version_num='9999'")
+    )
+    with pytest.raises(NewerDatabaseError, match="newer version of Darkroom"):
+        await database.migrate()
+    await database.close()

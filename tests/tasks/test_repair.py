@@ -133,6 +133,30 @@ async def test_only_old_files_that_nobody_needs_are_swept(studio: Vendor, tmp_pa
     assert f"arrivals/{task.id}/final-0" not in left
 
 
+async def test_a_store_that_belongs_to_another_database_is_not_swept(studio: Vendor, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        async with node(studio, tmp_path, f"sqlite:///{tmp_path / name}.db") as at:
+            await ended(at, await at.start(order("tiny", prompt=name)))
+            await idle(at)
+            before = files(tmp_path)
+            age(tmp_path, *before)
+            await at._upkeep._repair.sweep()
+
+            assert files(tmp_path) == before
+
+
+async def test_an_empty_database_does_not_sweep_a_store_with_pictures(studio: Vendor, tmp_path: Path) -> None:
+    async with node(studio, tmp_path, f"sqlite:///{tmp_path / 'empty'}.db") as at:
+        for key in await at.images.keys("owner"):
+            await at.images.forget([key])
+        await at.images.put(picture("red"))
+        age(tmp_path, *files(tmp_path))
+        before = files(tmp_path)
+        await at._upkeep._repair.sweep()
+
+        assert files(tmp_path) == before
+
+
 async def test_a_picture_that_was_stored_before_a_crash_is_adopted_after_it(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,9 +46,15 @@ def upgrade() -> None:
         sa.Column("updated_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("provider", name=op.f("pk_account")),
     )
+    op.create_table(
+        "store",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_store")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("store")
     op.drop_table("account")
     op.drop_table("node")
     op.drop_index(op.f("ix_task_event_transaction_task_event_position"), "task_event")
