@@ -7,6 +7,7 @@ show the picture all the same.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -46,9 +47,7 @@ class Arrivals:
     async def note(self, task_id: str, arrival: Arrival) -> None:
         """Leave a note. Failing to do so is no reason to stop: it is only needed after a crash."""
         try:
-            await self._images.keep(
-                f"{_folder(task_id)}/{arrival.kind.value}-{arrival.index}", ARRIVAL.dump_json(arrival)
-            )
+            await self._images.keep(_key(task_id, arrival), ARRIVAL.dump_json(arrival))
         except StorageError as exc:
             log.warning("Task %s: no note of picture %d could be left: %s", task_id, arrival.index, exc)
 
@@ -69,16 +68,20 @@ class Arrivals:
                 log.warning("The note %s cannot be read: %s", key, exc)
         return sorted(found, key=lambda arrival: arrival.index)
 
-    async def forget(self, task_id: str) -> None:
-        """Remove the notes of a task that has ended."""
+    async def forget(self, task_id: str, arrivals: Iterable[Arrival]) -> None:
+        """Remove the notes of what has been recorded."""
         try:
-            await self._images.forget(await self._images.keys(_folder(task_id)))
+            await self._images.forget([_key(task_id, arrival) for arrival in arrivals])
         except StorageError as exc:
             log.warning("The notes of task %s could not be removed: %s", task_id, exc)
 
 
 def _folder(task_id: str) -> str:
     return f"{FOLDER}/{task_id}"
+
+
+def _key(task_id: str, arrival: Arrival) -> str:
+    return f"{_folder(task_id)}/{arrival.kind.value}-{arrival.index}"
 
 
 def task_of(key: str) -> str:

@@ -288,7 +288,7 @@ class Engine:
         """Make this node the owner of what is next: one conditional UPDATE, so no two nodes get the same."""
         room = self._concurrency - len(queue.running)
         claimed, stopped_by = self._system.start_queued_workflows(
-            queue.handle, self._node, VERSION, None, len(queue.running), owner_xid=owner
+            queue.handle, self._node, VERSION, None, len(queue.running), owner_xid=owner, is_latest_version=True
         )
         queue.backlog = stopped_by is not None or len(claimed) >= room
         return claimed

@@ -30,6 +30,8 @@ _TASK_COLUMNS = tuple(zip((column.name for column in TASKS.columns), _FIELDS, st
 _IMAGE_COLUMNS = tuple((column.name, column.name) for column in IMAGES.columns if column.name != "number")
 _TRANSACTION: ColumnElement[int] = literal_column("pg_current_xact_id()::text::bigint")
 
+_TEMPLATE = TaskRecord(provider="", sandbox=True, request={}, prompt="", fingerprint="")
+
 OPEN = TASKS.insert().returning(TASKS.c.number)
 CLAIM = (
     TASKS.update()
@@ -213,7 +215,8 @@ class Journal:
 
 
 def _record(row: Any) -> TaskRecord | None:
-    return None if row is None else TaskRecord(**dict(zip(_FIELDS, row, strict=True)))
+    # Copying one is a hundred times quicker than making one, whose every field is set by the mapper.
+    return None if row is None else _TEMPLATE.model_copy(update=dict(zip(_FIELDS, row, strict=True)))
 
 
 def row_of(record: TaskRecord | ImageRecord) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Keeper:
         self._seen: set[tuple[ImageKind, int, int]] = set()
         self._placeholders: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()
-        self._noted = False
+        self._noted: list[Arrival] = []
         self.late = task.status is TaskStatus.CANCELED
         """Whether the task has ended for its readers, so that only pictures are kept."""
 
@@ -84,9 +84,9 @@ class Keeper:
         self._seen.update((image.kind, image.index, image.partial_image_index) for image in images)
         if self._arrivals is None or self.task.submitted_at is None:
             return
-        for arrival in await self._arrived(self._arrivals):
+        self._noted = await self._arrived(self._arrivals)
+        for arrival in self._noted:
             if (arrival.kind, arrival.index, -1) not in self._seen:
-                self._noted = True
                 log.info("Task %s: picture %d had arrived before a crash, and is adopted", self.task.id, arrival.index)
                 await self._show(arrival)
 
@@ -94,7 +94,7 @@ class Keeper:
         """Wait for what is still being made, and tidy up. The task itself has been ended before."""
         await asyncio.gather(*self._placeholders)
         if self._arrivals is not None and self._noted:
-            await self._arrivals.forget(self.task.id)
+            await self._arrivals.forget(self.task.id, self._noted)
 
     async def take(self, event: ProviderEvent) -> None:
         """Keep what the provider said."""
@@ -196,7 +196,7 @@ class Keeper:
             return None
         arrival = Arrival(kind, final.index, stored, placeholder, final.provider_image_id, final.effective)
         if self._arrivals is not None:
-            self._noted = True
+            self._noted.append(arrival)
             await self._arrivals.note(self.task.id, arrival)
         return arrival
 
@@ -209,6 +209,12 @@ class Keeper:
 
     async def _put(self, data: bytes) -> Stored:
         """Store what was paid for; a store that fails is given time to recover."""
+        try:
+            return await self._images.put(data)
+        except NotAnImageError:
+            raise
+        except StorageError as exc:
+            log.warning("Task %s: %s", self.task.id, exc)
         async for attempt in patiently(StorageError, self._storage_patience, but_not=NotAnImageError):
             with attempt:
                 return await self._images.put(data)
