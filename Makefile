@@ -9,7 +9,7 @@ TOOLS := $(VENV)/.tools
 COMPILE := --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format schema docs bench lock clean
+.PHONY: help serve test check format schema docs bench bench-live lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ docs: $(RUNTIME) ## write into the README what the code knows better
 
 bench: $(TOOLS) ## how much time Darkroom adds, how many tasks a second it carries, what it costs when idle
 	@$(BIN)/python -m bench
+
+bench-live: $(TOOLS) ## how live delivery compares with strawberry.asgi and with Node's graphql-ws
+	@$(BIN)/python -m bench.live
 
 lock: $(TOOLS) ## write constraints.txt and constraints-tools.txt anew
 	@$(BIN)/pip-compile $(COMPILE) --extra build --output-file constraints.txt pyproject.toml

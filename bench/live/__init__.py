@@ -1,0 +1,1 @@
+"""How live delivery compares with what one would use instead."""
