@@ -21,13 +21,12 @@ from providers.contract import (
 )
 from providers.errors import OutcomeUnknownError, RateLimitedError, Transport, TruncatedError
 from tasks.cancel import Cancels
-from tasks.events import Canceled, CancelRequested, Change, RetryScheduled, StatusChanged, Succeeded
+from tasks.events import Canceled, CancelRequested, Change, Progressed, RetryScheduled, StatusChanged, Succeeded
 from tasks.records import ImageRecord, TaskRecord
 from tasks.retries import Retries
 from tasks.run import Workplace
 from tasks.status import TaskStatus
 from tasks.watch import watch
-from tests.clients import eventually
 from tests.tasks.conftest import Shelf
 from tests.tasks.test_run import Scripted, picture, run, workplace
 
@@ -135,10 +134,22 @@ async def test_a_stream_that_breaks_off_because_it_was_stopped_was_stopped(shelf
     provider.before_the_answer = stream_ends_first
     running = asyncio.create_task(run(shelf, provider, task, at=at))
     provider.say(ACCEPTED, WORKING)
-    await until(shelf, task, TaskStatus.RUNNING)
+    await until(shelf, task, Progressed)
     await at.cancels.request(task.id)
 
     assert canceled(await running) == ("stopped", None, "accepted")
+
+
+async def test_what_is_accepted_after_the_click_is_stopped_as_well(shelf: Shelf) -> None:
+    task, at, provider = await shelf.claimed(), workplace(shelf), Live(cancellable=True)
+    provider.outcome = CancelOutcome.STOPPED
+    running = asyncio.create_task(run(shelf, provider, task, at=at))
+    await provider.started.wait()
+    await at.cancels.request(task.id)
+    provider.say(ACCEPTED)
+
+    assert canceled(await running) == ("stopped", None, "accepted")
+    assert provider.canceling.is_set()
 
 
 async def test_what_arrived_whole_is_not_given_away_by_a_provider_that_says_it_stopped(shelf: Shelf) -> None:
@@ -146,8 +157,9 @@ async def test_what_arrived_whole_is_not_given_away_by_a_provider_that_says_it_s
     provider.outcome = CancelOutcome.STOPPED
 
     async def picture_comes_first() -> None:
-        provider.say(FinalImage(0, picture()), None)
-        await eventually(lambda: images(shelf, task))
+        provider.say(FinalImage(0, picture()), WORKING)
+        await until(shelf, task, Progressed)
+        provider.say(None)
 
     provider.before_the_answer = picture_comes_first
     running = asyncio.create_task(run(shelf, provider, task, at=at))
