@@ -227,9 +227,7 @@ class Activities:
             quiet = SAFETY_SECONDS
             while True:
                 news.clear()
-                async for attempt in patiently():
-                    with attempt:
-                        page = await self._log.after(self._at or Position(0, 0))
+                page = await patiently(lambda: self._log.after(self._at or Position(0, 0)))
                 if page:
                     self._at = page[-1].position
                     for follower in self._followers:

@@ -106,10 +106,7 @@ class Callbacks:
             .where(col(DeliveryRecord.token) == token, col(DeliveryRecord.number) > last)
             .order_by(col(DeliveryRecord.number))
         )
-        async for attempt in patiently():
-            with attempt:
-                return await self._database.read(lambda session: session.exec(statement).all())
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await patiently(lambda: self._database.read(lambda session: session.exec(statement).all()))
 
     async def _wait(self, token: str) -> None:
         try:

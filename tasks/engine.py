@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -309,14 +310,14 @@ class Engine:
         """Tell the queues what is over; what ends meanwhile is told together, the next time round."""
         while self._ended:
             ended, self._ended = self._ended, []
-            async for attempt in patiently(seconds=math.inf):  # until then it counts against the account's limits
-                with attempt:
-                    await self._database.write(lambda session: self._record_ended(session, ended))  # noqa: B023
+            record = partial(self._record_ended, ended)
+            # For ever: until then they count against the account's limits.
+            await patiently(partial(self._database.write, record), seconds=math.inf)
             for queue in self._queues.values():
                 if queue.backlog:
                     queue.woken.set()
 
-    def _record_ended(self, session: Session, ended: list[tuple[str, str]]) -> None:
+    def _record_ended(self, ended: list[tuple[str, str]], session: Session) -> None:
         """Whatever was taken over meanwhile is left alone."""
         rows, at = self._system.tables.workflow_status, int(time.time() * 1000)
         self._execute(

@@ -97,15 +97,16 @@ class Journal:
                 return landed
             return self._append(session, task, change, image, values)
 
-        async def write() -> TaskEvent:
+        async def attempt() -> TaskEvent:
             nonlocal uncertain
             try:
-                event = await self._database.write(append)
+                return await self._database.write(append)
             except DatabaseUnavailableError:
                 uncertain = True
-                async for attempt in patiently():
-                    with attempt:
-                        event = await self._database.write(append)
+                raise
+
+        async def write() -> TaskEvent:
+            event = await patiently(attempt)
             self.publish(event)
             return event
 
@@ -125,12 +126,7 @@ class Journal:
                 image.late = True
                 session.connection().execute(IMAGES.insert(), row_of(image))
 
-        async def write() -> None:
-            async for attempt in patiently():
-                with attempt:
-                    await self._database.write(keep)
-
-        await uninterrupted(write())
+        await uninterrupted(patiently(lambda: self._database.write(keep)))
 
     async def settle(self, task: TaskRecord, **values: Any) -> None:
         """Change the row of a claimed task that has ended, without an event."""

@@ -202,23 +202,13 @@ class Keeper:
 
     async def _arrived(self, arrivals: Arrivals) -> list[Arrival]:
         """What an earlier run stored; a store that fails is given time to recover."""
-        async for attempt in patiently(StorageError, self._storage_patience):
-            with attempt:
-                return await arrivals.of(self.task.id)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await patiently(lambda: arrivals.of(self.task.id), StorageError, self._storage_patience)
 
     async def _put(self, data: bytes) -> Stored:
         """Store what was paid for; a store that fails is given time to recover."""
-        try:
-            return await self._images.put(data)
-        except NotAnImageError:
-            raise
-        except StorageError as exc:
-            log.warning("Task %s: %s", self.task.id, exc)
-        async for attempt in patiently(StorageError, self._storage_patience, but_not=NotAnImageError):
-            with attempt:
-                return await self._images.put(data)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await patiently(
+            lambda: self._images.put(data), StorageError, self._storage_patience, but_not=(NotAnImageError,)
+        )
 
     async def _show(self, arrival: Arrival) -> None:
         """Record a finished picture. It is whole and stored before anybody is told."""

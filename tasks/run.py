@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -225,10 +226,7 @@ class Run:
     async def _callback(self) -> Callback | None:
         if self._callback_base_url is None or not self._definition.reports:
             return None
-        async for attempt in patiently():
-            with attempt:
-                return await self._at.callbacks.open(self._task, self._callback_base_url)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await patiently(partial(self._at.callbacks.open, self._task, self._callback_base_url))
 
     async def _resume(self) -> Submission | None:
         """The submission to go on watching; None when nothing has been posted yet."""
@@ -259,10 +257,7 @@ class Run:
 
     async def _find(self) -> Submission | None:
         """Ask the provider whether the request arrived; one that cannot be asked now is asked again."""
-        async for attempt in patiently(OutcomeUnknownError, FIND_SECONDS):
-            with attempt:
-                return await self._provider.find(self._task.id)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await patiently(lambda: self._provider.find(self._task.id), OutcomeUnknownError, FIND_SECONDS)
 
     async def _until_its_turn(self) -> None:
         """Wait for the time of another attempt, and for an account that is refusing everything to recover."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from tasks.events import TaskEvent
 from tasks.feed import Feed
 from tasks.history import History
 from tasks.patience import patiently
-from tasks.records import TaskRecord
 
 SAFETY_SECONDS = 15.0
 """How long to trust the silence of the feed before looking into the log."""
@@ -23,7 +23,8 @@ async def watch(feed: Feed, history: History, task_id: str, after: int = 0) -> A
     last = max(after, 0)
     with feed.subscribe(task_id) as subscription:
         while True:
-            task, events = await _events(history, task_id, last)
+            # A database that is away is no news for a subscriber; it just takes longer.
+            task, events = await patiently(partial(history.events, task_id, last))
             for event in events:
                 yield event
                 last = event.sequence
@@ -38,11 +39,3 @@ async def watch(feed: Feed, history: History, task_id: str, after: int = 0) -> A
                     return
                 if live[-1].sequence > last:
                     break
-
-
-async def _events(history: History, task_id: str, after: int) -> tuple[TaskRecord | None, list[TaskEvent]]:
-    """A database that is away is no news for a subscriber; it just takes longer."""
-    async for attempt in patiently():
-        with attempt:
-            return await history.events(task_id, after)
-    raise AssertionError("unreachable: the last attempt returns or raises")
