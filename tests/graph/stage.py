@@ -135,13 +135,14 @@ class _Server(Server):
 
 @asynccontextmanager
 async def staged(home: Path, **settings: Any) -> AsyncIterator[Stage]:
-    """Serve with the data in `home` until the block ends. `settings` are fields of `ServerSettings`."""
+    """Serve with the data in `home` until the block ends. `settings` are fields of `ServerSettings`, or of
+    `TaskSettings`."""
     with listen("127.0.0.1", 0) as listener:
         server_settings = ServerSettings(**{"port": listener.getsockname()[1], **settings})
         base_url = server_settings.base_url()
-        task_settings = TaskSettings(home=home, shutdown_seconds=0)
-        app = create_app(server_settings, task_settings, base_url=base_url)
-        app.state.darkroom._engine.works = False  # there is one engine per process, and other tests need it
+        task_settings = TaskSettings(home=home, shutdown_seconds=0, **settings)
+        # There is one engine per process, and other tests need it.
+        app = create_app(server_settings, task_settings, base_url=base_url, works=False)
         ready = asyncio.Event()
         server = _Server(configure(app, server_settings, task_settings), app.state.darkroom, on_ready=ready.set)
         serve = asyncio.create_task(server.serve([listener]))
