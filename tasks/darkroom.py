@@ -48,6 +48,8 @@ RETRY_SECONDS = 30
 """The longest wait before a run that could not even begin is tried again."""
 MOST_IDLE_RUNS = 5
 """A task at which the server dies that often in a row, without recording anything in between, is given up."""
+LEAVING_SECONDS = 1.0
+"""How long a run that is being stopped may take to say that it did not crash."""
 CANCEL_SECONDS = 10.0
 """How long canceling waits for the run that owns the task to say what it achieved."""
 
@@ -285,8 +287,9 @@ class Darkroom:
             raise  # the next try goes on from the row
         except asyncio.CancelledError:
             # Being stopped in good order is no crash.
-            with suppress(DatabaseUnavailableError, SQLAlchemyError):
-                await self._journal.settle(task, idle_runs=0)
+            with suppress(TimeoutError, DatabaseUnavailableError, SQLAlchemyError):
+                async with asyncio.timeout(LEAVING_SECONDS):
+                    await self._journal.settle(task, idle_runs=0)
             raise
         except Exception as exc:
             log.exception("Task %s failed by a fault of this server", task_id)

@@ -131,7 +131,7 @@ class Journal:
     async def settle(self, task: TaskRecord, **values: Any) -> None:
         """Change the row of a claimed task that has ended, without an event."""
         statement = TASKS.update().where(TASKS.c.id == task.id, TASKS.c.run == task.run).values(**values)
-        await self._database.write(lambda session: session.connection().execute(statement))
+        await patiently(lambda: self._database.write(lambda session: session.connection().execute(statement)))
 
     def _append(
         self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None, values: dict[str, Any]
