@@ -30,6 +30,7 @@ from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks
 from tasks.events import Change, Failed, NoticeGiven, Succeeded
+from tasks.images import ImageStore
 from tasks.keeper import Keeper
 from tasks.records import TaskRecord
 from tasks.retries import Retries
@@ -103,11 +104,11 @@ def picture(colour: str = "red") -> bytes:
     return made.getvalue()
 
 
-def workplace(shelf: Shelf, *, storage_patience: float = 0) -> Workplace:
+def workplace(shelf: Shelf, *, storage_patience: float = 0, images: ImageStore | None = None) -> Workplace:
     return Workplace(
         journal=shelf.journal,
         history=shelf.history,
-        images=shelf.images,
+        images=images or shelf.images,
         arrivals=Arrivals(shelf.images),
         callbacks=Callbacks(shelf.database, shelf.images, shelf.signals),
         cancels=Cancels(shelf.database, shelf.journal, shelf.signals),
