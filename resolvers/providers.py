@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
@@ -63,8 +64,10 @@ class AccountHealth:
 
     @property
     def usable(self) -> bool:
-        """Whether a generation would be sent now, and is likely to be accepted."""
-        return (self.asked is None or self.asked.usable) and self.circuit.state is not CircuitStatus.OPEN
+        """Whether a generation would be sent now, and be it to find out whether the account works again."""
+        closed = self.circuit.state is not CircuitStatus.OPEN
+        due = self.circuit.retry_at is not None and self.circuit.retry_at <= datetime.now(UTC)
+        return (self.asked is None or self.asked.usable) and (closed or due)
 
     @property
     def message(self) -> str:

@@ -106,23 +106,25 @@ class Circuit:
 
     @property
     def state(self) -> CircuitState:
-        """What there is to store and to show."""
-        return self._state
+        """What there is to store and to show. A pause that the provider asked for is over when its time is."""
+        state = self._state
+        over = state.retry_at is not None and state.retry_at <= self._clock()
+        if state.state is CircuitStatus.OPEN and state.openings == 0 and over:
+            return replace(state, state=CircuitStatus.CLOSED, opened_at=None, retry_at=None)
+        return state
 
     def admits(self) -> float | None:
         """None: send it, now. Otherwise the seconds until it is worth asking again.
 
         Whoever gets None from a circuit that was open is the probe.
         """
-        now, state = self._clock(), self._state
+        now = self._clock()
+        self._state = state = self.state
         if state.state is CircuitStatus.CLOSED:
             return None
         if state.retry_at is not None and state.retry_at > now:
             return (state.retry_at - now).total_seconds()
-        if state.openings == 0:
-            self._state = replace(state, state=CircuitStatus.CLOSED, opened_at=None, retry_at=None)
-        else:
-            self._state = replace(state, state=CircuitStatus.HALF_OPEN, retry_at=now + timedelta(seconds=PROBE_SECONDS))
+        self._state = replace(state, state=CircuitStatus.HALF_OPEN, retry_at=now + timedelta(seconds=PROBE_SECONDS))
         return None
 
     def succeeded(self) -> None:
