@@ -208,3 +208,33 @@ async def test_what_is_over_is_forgotten(database: Database) -> None:
         assert await worker.clean_up(now() - timedelta(hours=1), 500) == 0
         assert await worker.clean_up(now() + timedelta(hours=1), 500) == 1
         assert await worker.clean_up(now() + timedelta(hours=1), 500) == 0
+
+
+async def test_two_runs_of_one_task_that_overlap_are_two(database: Database) -> None:
+    runs = Runs()
+    async with working(database, runs) as worker:
+        await enqueue(database, worker, "taken")
+        await runs.until(lambda: runs.running == 1)
+        worker.rename("another name")
+        assert await worker.recover(["here"]) == 1
+        await runs.until(lambda: runs.running == 2)
+        older = next(iter(worker._queues[QUEUE].running))
+        older.cancel()
+        await runs.until(lambda: runs.running == 1)
+        assert worker.running == {"taken"}, "the newer one goes on"
+
+    assert runs.running == 0, "and is stopped with the node"
+
+
+async def test_a_task_that_needs_no_run_any_more_uses_up_no_start_of_the_account(database: Database) -> None:
+    runs = Runs()
+    async with working(database, runs, Limits(per_minute=2), concurrency=1) as worker:
+        await enqueue(database, worker, "first")
+        await runs.until(lambda: runs.running == 1)
+        await enqueue(database, worker, "canceled", "second", turn=1)
+        await worker.forget("canceled")
+        await worker.forget("first")
+        runs.gate.set()
+        await runs.until(lambda: len(runs.started) == 2 and runs.running == 0)
+
+    assert runs.started == ["first", "second"]
