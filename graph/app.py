@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from graph.callbacks import CallbackRoute
-from graph.http import STATIC, GraphQLView
+from graph.http import STATIC, GraphQLView, problem
 from graph.images import Images
 from graph.schema import schema
 from graph.settings import ServerSettings
@@ -26,7 +27,10 @@ from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
+from tasks.errors import DatabaseUnavailableError, StorageError
 from tasks.settings import TaskSettings
+
+log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -75,7 +79,12 @@ def create_app(
     middleware = [
         Middleware(CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware if server.allowed_origins else ())
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=middleware if server.allowed_origins else (),
+        exception_handlers={DatabaseUnavailableError: unavailable, StorageError: unavailable},
+    )
     app.state.darkroom, app.state.live = darkroom, view.live
     return app
 
@@ -90,6 +99,14 @@ class Assets(StaticFiles):
         response.headers["cache-control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
         response.headers["x-content-type-options"] = "nosniff"
         return response
+
+
+async def unavailable(_: Request, error: Exception) -> Response:
+    """The database or the picture store is away: whoever asked may come again, as providers do with their reports."""
+    log.warning("%s", error)
+    response = problem(503, "This server cannot reach what it keeps just now; try again in a moment.")
+    response.headers["retry-after"] = "1"
+    return response
 
 
 async def health(_: Request) -> Response:

@@ -280,6 +280,7 @@ CODES: Mapping[int, str] = {
     413: "REQUEST_TOO_LARGE",
     429: "TOO_MANY_CONNECTIONS",
     500: "UNAVAILABLE",
+    503: "UNAVAILABLE",
 }
 
 

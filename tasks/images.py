@@ -145,7 +145,7 @@ class ImageStore:
         try:
             result = await obstore.get_async(self._store, _original(image.sha256, ImageFormat(image.media_type)))
         except (BaseError, OSError) as exc:
-            raise StorageError(f"The picture {image.id} cannot be read from {self._where}: {exc}") from exc
+            raise StorageError(f"The picture {image.id} cannot be read from {self._where}: {_reason(exc)}") from exc
         return _chunks(result.stream(min_chunk_size=CHUNK_BYTES))
 
     async def keep(self, key: str, data: bytes) -> None:
@@ -163,7 +163,7 @@ class ImageStore:
             async for batch in self._store.list(prefix):
                 found += [one["path"] for one in batch if before is None or one["last_modified"] < before]
         except (BaseError, OSError) as exc:
-            raise StorageError(f"{prefix} cannot be listed in {self._where}: {exc}") from exc
+            raise StorageError(f"{prefix} cannot be listed in {self._where}: {_reason(exc)}") from exc
         return found
 
     async def forget(self, keys: Sequence[str]) -> None:
@@ -175,7 +175,7 @@ class ImageStore:
             except FileNotFoundError:
                 continue
             except (BaseError, OSError) as exc:
-                raise StorageError(f"{key} cannot be deleted from {self._where}: {exc}") from exc
+                raise StorageError(f"{key} cannot be deleted from {self._where}: {_reason(exc)}") from exc
 
     async def read(self, image: ImageRecord) -> bytes:
         """The original bytes, whole."""
@@ -202,13 +202,13 @@ class ImageStore:
         except AlreadyExistsError:
             return
         except (BaseError, OSError) as exc:
-            raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {exc}") from exc
+            raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {_reason(exc)}") from exc
 
     async def _get(self, key: str) -> bytes:
         try:
             return bytes(await (await obstore.get_async(self._store, key)).bytes_async())
         except (BaseError, OSError) as exc:
-            raise StorageError(f"{key} cannot be read from {self._where}: {exc}") from exc
+            raise StorageError(f"{key} cannot be read from {self._where}: {_reason(exc)}") from exc
 
     @property
     def _where(self) -> str:
@@ -220,6 +220,11 @@ class ImageStore:
 async def _chunks(stream: obstore.BytesStream) -> AsyncGenerator[bytes, None]:
     async for chunk in stream:
         yield bytes(chunk)
+
+
+def _reason(error: Exception) -> str:
+    """What the store said, without the insides that it adds for those who work on it."""
+    return str(error).partition("\n")[0]
 
 
 def _identify(data: bytes) -> tuple[str, Measured]:

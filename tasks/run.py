@@ -65,6 +65,10 @@ may have been ready for long."""
 
 T = TypeVar("T")
 
+STORE_FIRST = (
+    "Repair the picture store (DARKROOM_STORAGE_URL), or make room there, before you use `retryTask`: that pays again."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
@@ -132,7 +136,7 @@ class Run:
             except NotAnImageError as exc:
                 await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, str(exc)))
             except StorageError as exc:
-                await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, str(exc)))
+                await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, f"{exc}. {STORE_FIRST}"))
             finally:
                 await self._keeper.end()
 
