@@ -1,11 +1,12 @@
 """`darkroom serve`, doomed: it holds each task at the place chosen for it, and dies once they are all there.
 
-    DARKROOM_DOOM='{"a task": {"title": "…", "passage": "before put"}}' python -m tests.crash.doomed serve
+    DARKROOM_DOOM='{"places": {"a task": {"title": "…", "passage": "before put"}}}' python -m tests.crash.doomed serve
 
 The product knows nothing of this: its methods are wrapped from outside. A held task goes no further, but holds up
 nobody else, so what is on disk and at the vendor is what a kill at that place leaves behind; then the process sends
 itself SIGKILL, which is no clean-up of any kind. What cannot be held without holding up the others (a transaction on
-SQLite) comes last, and is killed in its middle.
+SQLite) comes last, and is killed in its middle. Instead of dying it can also freeze, or wait for a signal, and then
+let them all go on (`Then`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -30,7 +31,7 @@ from tasks.events import Change, StatusChanged, TaskEvent
 from tasks.images import ImageStore
 from tasks.journal import Journal
 from tasks.records import TaskRecord
-from tests.crash.points import DOOM, PLAN, Point
+from tests.crash.points import DOOM, PLAN, Plan, Then
 
 PAYING = ("/images/generations", "/generate_image", "/image-generations")
 """How the paths end that a paying POST goes to."""
@@ -49,31 +50,37 @@ CURRENT: Final[ContextVar[str | None]] = ContextVar("CURRENT", default=None)
 class Doom:
     """Who has to get where, and who is there."""
 
-    def __init__(self, plan: Mapping[str, Point]) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan) -> None:
+        self._places = plan.places
+        self._then = plan.then
         self._passed: Counter[str] = Counter()
         self._there: set[str] = set()
         self._others = asyncio.Event()
+        self._released = asyncio.Event()
+        self._listening = False
         self.names: dict[str, str] = {}
         """The names of the tasks by their ids."""
 
     async def passing(self, passage: str, name: str | None = None) -> None:
-        """Hold the task, for ever, if this is its place."""
+        """Hold the task if this is its place."""
         name = name or CURRENT.get() or ""
-        point = self._plan.get(name)
+        point = self._places.get(name)
         if point is None:
             return
         if point.passage == "after start" and passage == "before claim":
-            await asyncio.Event().wait()  # nobody may take it before it is there
+            await self._released.wait()  # nobody may take it before it is there
         if point.passage != passage:
             return
         self._passed[name] += 1
         if self._passed[name] == point.nth:
-            self.arrive(name)
-            await asyncio.Event().wait()
+            self._arrive(name)
+            await self._released.wait()
 
     async def starting(self, name: str | None) -> None:
         """A task that is to die inside its transaction waits for all the others."""
+        if not self._listening and self._then is Then.WAIT:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._released.set)
+            self._listening = True
         if self._dies_starting(name or ""):
             await self._others.wait()
 
@@ -81,21 +88,27 @@ class Doom:
         """Called inside the transaction, in a thread."""
         name = self.names[task_id]
         if self._dies_starting(name):
-            self.arrive(name)
+            self._arrive(name)
 
-    def arrive(self, name: str) -> None:
-        """This task is there. When it is the last one, the process dies."""
+    def _arrive(self, name: str) -> None:
         sys.stderr.write(f"held {name}\n")
         sys.stderr.flush()
         self._there.add(name)
-        missing = self._plan.keys() - self._there
+        missing = self._places.keys() - self._there
         if not missing:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if all(map(self._dies_starting, missing)):
+            self._all_there()
+        elif all(map(self._dies_starting, missing)):
             self._others.set()
 
+    def _all_there(self) -> None:
+        if self._then is Then.DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self._then is Then.FREEZE:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._released.set()
+
     def _dies_starting(self, name: str) -> bool:
-        return name in self._plan and self._plan[name].passage == "inside enqueue"
+        return name in self._places and self._places[name].passage == "inside enqueue"
 
 
 def wrap(doom: Doom) -> None:

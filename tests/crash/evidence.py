@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import httpx
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
+from websockets.exceptions import WebSocketException
 
 from graph.ids import key
 from tests.clients import WATCH, subscribe
@@ -17,13 +20,15 @@ from tests.server import Reachable
 
 PATIENCE_SECONDS = 90.0
 """How long a task may take to its end after a restart."""
+RECONNECT_SECONDS = 0.1
 
 TASK = """
 query Task($id: ID!) {
   task(id: $id) {
-    id name status lastSequence
+    id name status lastSequence cancelRequestedAt
     failure { code message retryable billed transport }
-    images { id index sha256 url }
+    cancellation { outcome billed transport message }
+    images { id index late sha256 url }
     partialImages { id index partialImageIndex sha256 url }
   }
 }
@@ -51,8 +56,8 @@ class Evidence:
     def __str__(self) -> str:
         told = [f"{event['sequence']} {event.get('status') or event['__typename']}" for event in self.events]
         charges = [f"{charge['submission']} ({charge['images']})" for charge in self.charges]
-        failure = self.task["failure"]
-        return f"{self.task['name']}\nevents {told}\nfailure {failure}\ncharges {charges}\npictures {self.fetched}"
+        ends = {name: self.task[name] for name in ("status", "failure", "cancellation")}
+        return f"{self.task['name']}\nevents {told}\n{ends}\ncharges {charges}\npictures {self.fetched}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,37 @@ async def history(server: Reachable, task_id: str, *, seconds: float = PATIENCE_
     except TimeoutError:
         pass  # a task that has not ended is a finding
     return events
+
+
+async def follow(servers: Callable[[], Sequence[Reachable]], task_id: str) -> list[dict[str, Any]]:
+    """The events of a task to its end, as a client puts them together that goes elsewhere when its server is gone.
+
+    `servers` are those there are at the moment. No event may be missed or come twice.
+    """
+    events: list[dict[str, Any]] = []
+    for turn in count():
+        there = servers()
+        if there and await _listen(there[turn % len(there)], task_id, events):
+            return events
+        await asyncio.sleep(RECONNECT_SECONDS)
+    raise AssertionError("unreachable")
+
+
+async def _listen(server: Reachable, task_id: str, events: list[dict[str, Any]]) -> bool:
+    """Add what comes; whether the task has ended."""
+    try:
+        async with aclosing(subscribe(server, WATCH, {"id": task_id, "after": len(events)})) as messages:
+            async for message in messages:
+                if message["type"] == "complete":
+                    return True
+                event = (message["payload"].get("data") or {}).get("taskEvents") if message["type"] == "next" else None
+                if event is None:
+                    return False  # the server cannot tell now
+                assert event["sequence"] == len(events) + 1, (task_id, event["sequence"], len(events))
+                events.append(event)
+    except (OSError, WebSocketException):
+        pass
+    return False
 
 
 async def all_tasks(server: Reachable) -> list[dict[str, Any]]:

@@ -4,71 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.clients import START, openai_images
+from tests.clients import START, eventually
 from tests.crash.databases import pending
 from tests.crash.evidence import Evidence, Vendor, all_tasks, collect, loopback
-from tests.crash.points import (
-    BUYING,
-    DOOM,
-    FOUR,
-    JSON,
-    ON_ITS_WAY,
-    PLAN,
-    POLL,
-    STREAM,
-    UNANSWERED,
-    UNFINISHED,
-    Point,
-)
+from tests.crash.points import DOOM, PLAN, Plan, Point, Then
+from tests.crash.variants import Variant, places
 from tests.process import COMMAND, Process, serve
 from tests.server import Reachable
 
 DOOMED = (COMMAND[0], "-m", "tests.crash.doomed", "serve")
 DYING_SECONDS = 90.0
 """How long a server may take to get everywhere; some seconds where there is nothing else to do."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to ask for pictures."""
-
-    name: str
-    expected: int
-    points: Sequence[Point]
-    losing: frozenset[str]
-    """At which passages a crash may lose its pictures. At all others they must arrive."""
-    request: Callable[[str], dict[str, Any]]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def _stream(prompt: str) -> dict[str, Any]:
-    request: dict[str, Any] = openai_images(prompt, partialImages=2)["input"]["request"]
-    return request
-
-
-def _json(prompt: str) -> dict[str, Any]:
-    request: dict[str, Any] = openai_images(prompt, stream=False)["input"]["request"]
-    return request
-
-
-def _all_images(prompt: str, **parameters: Any) -> dict[str, Any]:
-    return {"allImages": {"mode": "SIMPLE", "name": "a crash", "prompt": prompt, **parameters}}
-
-
-STREAMED = Variant("openai_images stream", 1, STREAM, UNFINISHED, _stream)
-PLAIN = Variant("openai_images JSON", 1, JSON, UNFINISHED, _json)
-POLLED = Variant("placewise", 1, POLL, UNANSWERED, lambda prompt: {"placewise": {"prompt": prompt}})
-PREVIEWED = Variant("all_images", 4, FOUR, ON_ITS_WAY, _all_images)
-BOUGHT = Variant("all_images bought", 4, BUYING, ON_ITS_WAY, lambda prompt: _all_images(prompt, purchase=True))
 
 
 @dataclass(frozen=True)
@@ -100,13 +53,15 @@ async def click(server: Reachable, variables: dict[str, Any]) -> str | None:
     return str(result["task"]["id"])
 
 
-async def die_and_recover(
-    variant: Variant, points: Sequence[Point], vendor: Vendor, home: Path, database: Mapping[str, str]
-) -> Aftermath:
-    """Run a task into each of `points`, kill the server, start another, and look at everything."""
-    clicks = [_click(variant, point) for point in points]
-    plan = {each["input"]["name"]: point for each, point in zip(clicks, points, strict=True)}
-    environment = {
+async def click_all(server: Reachable, clicks: Iterable[dict[str, Any]]) -> list[str]:
+    """The same for many at once, on a server that is meant to answer."""
+    found = await asyncio.gather(*(click(server, each) for each in clicks))
+    return [task_id for task_id in found if task_id is not None]
+
+
+def environment(vendor: Vendor, database: Mapping[str, str]) -> dict[str, str]:
+    """The settings of every server of the matrix."""
+    return {
         **database,
         "DARKROOM_SANDBOX_URL": vendor.url,
         "DARKROOM_CONCURRENCY": "100",
@@ -114,16 +69,28 @@ async def die_and_recover(
         # Each task would be told about the pictures of all the others.
         "DARKROOM_ALL_IMAGES_WEBHOOKS": "false",
     }
-    doom = PLAN.dump_json(plan).decode()
-    with serve(home, command=DOOMED, **environment, **{DOOM: doom}) as doomed:
-        clicking = asyncio.gather(*(click(doomed, each) for each in clicks))
-        await _death(doomed, plan)
+
+
+def doom(clicks: Mapping[Point, dict[str, Any]], then: Then = Then.DIE) -> dict[str, str]:
+    """The setting that holds the task of each click at its place."""
+    return {DOOM: PLAN.dump_json(Plan(places(clicks), then)).decode()}
+
+
+async def die_and_recover(
+    variant: Variant, points: Sequence[Point], vendor: Vendor, home: Path, database: Mapping[str, str]
+) -> Aftermath:
+    """Run a task into each of `points`, kill the server, start another, and look at everything."""
+    clicks = variant.clicks(points)
+    settings = environment(vendor, database)
+    with serve(home, command=DOOMED, **settings, **doom(clicks)) as doomed:
+        clicking = asyncio.gather(*(click(doomed, each) for each in clicks.values()))
+        await _death(doomed, clicks)
         answered = await clicking
-    with serve(home, **environment) as after:
-        repeated = await asyncio.gather(*(click(after, each) for each in clicks))
+    with serve(home, **settings) as after:
+        repeated = await click_all(after, clicks.values())
         found = await asyncio.gather(
             *(
-                collect(after, vendor, str(task_id), expected=variant.expected, charged=point.charged)
+                collect(after, vendor, task_id, expected=variant.expected, charged=point.charged)
                 for point, task_id in zip(points, repeated, strict=True)
             )
         )
@@ -132,27 +99,38 @@ async def die_and_recover(
     return Aftermath(
         evidence=dict(zip(points, found, strict=True)),
         answered=dict(zip(points, answered, strict=True)),
-        repeated={point: str(task_id) for point, task_id in zip(points, repeated, strict=True)},
+        repeated=dict(zip(points, repeated, strict=True)),
         tasks=tasks,
         pending=pending(database["DARKROOM_DATABASE_URL"]),
         log="".join(after.log),
     )
 
 
-def _click(variant: Variant, point: Point) -> dict[str, Any]:
-    """The variables of a click; each has a picture of its own, so that none is found in the place of another."""
-    name = f"{variant} {point}"
-    script = f" [[sandbox: {point.script}]]" if point.script else ""
-    return {"input": {"request": variant.request(name + script), "name": name, "idempotencyKey": name}}
-
-
-async def _death(doomed: Process, plan: Mapping[str, Point]) -> None:
+async def _death(doomed: Process, clicks: Mapping[Point, dict[str, Any]]) -> None:
     """Wait until the server has killed itself."""
     try:
         await asyncio.to_thread(doomed.popen.wait, DYING_SECONDS)
     except subprocess.TimeoutExpired:
         doomed.popen.kill()
     await asyncio.to_thread(doomed.reader.join)
-    held = {line.removeprefix("held ").strip() for line in doomed.log if line.startswith("held ")}
-    assert held == plan.keys(), f"never got there: {sorted(plan.keys() - held)}\n{''.join(doomed.log)}"
+    missing = places(clicks).keys() - _held(doomed)
+    assert not missing, f"never got there: {sorted(missing)}\n{''.join(doomed.log)}"
     assert doomed.popen.returncode == -9, "".join(doomed.log)
+
+
+async def until_held(doomed: Process, clicks: Mapping[Point, dict[str, Any]]) -> None:
+    """Wait until every task is where it should be."""
+    wanted = places(clicks).keys()
+
+    async def there() -> bool:
+        return wanted <= _held(doomed)
+
+    try:
+        await eventually(there, DYING_SECONDS)
+    except TimeoutError as exc:
+        missing = sorted(wanted - _held(doomed))
+        raise AssertionError(f"never got there: {missing}\n{''.join(doomed.log)}") from exc
+
+
+def _held(doomed: Process) -> set[str]:
+    return {line.removeprefix("held ").strip() for line in [*doomed.log] if line.startswith("held ")}

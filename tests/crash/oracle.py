@@ -23,7 +23,8 @@ def assert_sound(found: Evidence) -> None:
 
 def contradictions(found: Evidence) -> list[str]:
     """Everything that cannot be the truth, in words; empty for a task that is sound."""
-    return [*_the_log(found), *_the_end(found), *_the_money(found), *_the_pictures(found), *_the_failure(found)]
+    aspects = (_the_log, _the_end, _the_money, _the_pictures, _the_failure, _the_cancellation)
+    return [one for aspect in aspects for one in aspect(found)]
 
 
 def generations(found: Evidence) -> list[dict[str, Any]]:
@@ -81,40 +82,68 @@ def _the_pictures(found: Evidence) -> Iterator[str]:
     ready = [event for event in found.events if event["__typename"] == "ImageReady"]
     partial = [event for event in found.events if event["__typename"] == "PartialImageReady"]
     for event in (*ready, *partial):
-        image = event["image"]
-        if image is None:
+        if event["image"] is None:
             yield f"event {event['sequence']} announces a picture that is not there"
-        elif found.fetched[image["id"]] != image["sha256"]:
-            yield f"the picture of event {event['sequence']} came as {found.fetched[image['id']]}"
-    listed = [image["index"] for image in found.task["images"]]
+    for image in (*found.task["images"], *found.task["partialImages"], *_images(ready), *_images(partial)):
+        if found.fetched[image["id"]] != image["sha256"]:
+            yield f"picture {image['id']} came as {found.fetched[image['id']]}"
+    listed = [image["index"] for image in found.task["images"] if not image["late"]]
+    late = [image["index"] for image in found.task["images"] if image["late"]]
     if sorted(event["index"] for event in ready) != sorted(listed):
         yield f"pictures {[event['index'] for event in ready]} were announced, {listed} are listed"
     if len(partial) != len(found.task["partialImages"]):
         yield f"{len(partial)} partial images were announced, {len(found.task['partialImages'])} are listed"
-    if found.task["status"] == "SUCCEEDED" and len(ready) != found.expected:
-        yield f"it succeeded with {len(ready)} of {found.expected} pictures"
-    if ready and not generations(found):
+    if found.task["status"] == "SUCCEEDED" and (len(ready) != found.expected or late):
+        yield f"it succeeded with {len(ready)} of {found.expected} pictures, and {len(late)} late ones"
+    if len({*listed, *late}) != len(listed) + len(late):
+        yield f"a picture is there twice: {listed} in time, {late} late"
+    if found.task["images"] and not generations(found):
         yield "there are pictures that nobody charged for"
+
+
+def _images(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event["image"] for event in events if event["image"] is not None]
 
 
 def _the_failure(found: Evidence) -> Iterator[str]:
     failure = found.task["failure"]
     if (found.task["status"] == "FAILED") != (failure is not None):
         yield f"it is {found.task['status']}, and its failure is {failure}"
-    if failure is None:
+    if failure is not None:
+        told = [event["failure"] for event in found.events if event["__typename"] == "TaskFailed"]
+        yield from _the_verdict(found, failure, told, ("code", "message", "billed", "transport", "retryable"))
+        if failure["billed"] is not False and not WHAT_TO_DO.search(failure["message"]):
+            yield f"it may have been billed, and nobody is told what to do: {failure['message']}"
+
+
+def _the_cancellation(found: Evidence) -> Iterator[str]:
+    cancellation = found.task["cancellation"]
+    if found.task["status"] == "CANCELED" and cancellation is None:
+        yield "it was canceled, and nobody is told what that achieved"
+    if found.task["status"] == "FAILED" and cancellation is not None:
+        yield f"it failed, and canceling it is said to have achieved {cancellation}"
+    if cancellation is None:
         return
-    told = [event["failure"] for event in found.events if event["__typename"] == "TaskFailed"]
-    for name in ("code", "message", "billed", "transport", "retryable"):
-        if [each[name] for each in told] != [failure[name]]:
+    told = [event["cancellation"] for event in found.events if event["__typename"] == "TaskCanceled"]
+    if found.task["status"] == "CANCELED":
+        yield from _the_verdict(found, cancellation, told, ("outcome", "billed", "transport", "message"))
+    if (cancellation["outcome"] == "TOO_LATE") != (found.task["status"] == "SUCCEEDED"):
+        yield f"it is {found.task['status']}, and canceling it is said to have been {cancellation['outcome']}"
+
+
+def _the_verdict(
+    found: Evidence, verdict: dict[str, Any], told: list[dict[str, Any]], names: tuple[str, ...]
+) -> Iterator[str]:
+    """What is said about money, in the row and in the event, against what the vendor says."""
+    for name in names:
+        if [each[name] for each in told] != [verdict[name]]:
             yield f"the last event and the row disagree about {name}"
     charged = bool(generations(found))
-    if charged and failure["billed"] is False:
+    if charged and verdict["billed"] is False:
         yield f"it says that nothing was billed, but {generations(found)}"
-    if charged and failure["transport"] == "NOT_SENT":
+    if charged and verdict["transport"] == "NOT_SENT":
         yield "it says that nothing was sent, but it was charged"
-    if not charged and failure["billed"] is True:
+    if not charged and verdict["billed"] is True:
         yield "it says that it was billed, but nothing was"
-    if not charged and failure["transport"] == "ACCEPTED":
+    if not charged and verdict["transport"] == "ACCEPTED":
         yield "it says that the vendor has accepted it, but nothing was charged"
-    if failure["billed"] is not False and not WHAT_TO_DO.search(failure["message"]):
-        yield f"it may have been billed, and nobody is told what to do: {failure['message']}"

@@ -1,8 +1,10 @@
-"""Where a server can be killed: the places in the life of one task, in the order in which it passes them."""
+"""Where a server can be stopped: the places in the life of one task, in the order in which it passes them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import TypeAdapter
 
@@ -26,8 +28,26 @@ class Point:
         return self.title
 
 
-PLAN = TypeAdapter(dict[str, Point])
-"""The name of each task, and where it is held until all of them are where they should be."""
+class Then(StrEnum):
+    """What happens when every task is where it should be."""
+
+    DIE = "die"
+    """`kill -9`."""
+    FREEZE = "freeze"
+    """SIGSTOP; after SIGCONT they all go on."""
+    WAIT = "wait"
+    """Until SIGUSR1; then they all go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where each task is held, by its name, and what happens then."""
+
+    places: Mapping[str, Point]
+    then: Then = Then.DIE
+
+
+PLAN = TypeAdapter(Plan)
 
 BEFORE_THE_END = (
     Point("inside the transaction that enqueues it", "inside enqueue"),

@@ -20,6 +20,8 @@ FAILURE = {
     "transport": "PERHAPS_SENT",
 }
 
+NEVER_SENT = {"outcome": "NEVER_SENT", "billed": False, "transport": "NOT_SENT", "message": "Nothing was sent."}
+
 
 def _event(sequence: int, kind: str, **values: Any) -> dict[str, Any]:
     return {"sequence": sequence, "__typename": kind, **values}
@@ -27,7 +29,7 @@ def _event(sequence: int, kind: str, **values: Any) -> dict[str, Any]:
 
 def succeeded() -> Evidence:
     """A task that went well."""
-    picture = {"id": "p", "index": 0, "sha256": "abc", "url": "http://x/p"}
+    picture = {"id": "p", "index": 0, "sha256": "abc", "url": "http://x/p", "late": False}
     events = [
         _event(1, "TaskStatusChanged", status="QUEUED"),
         _event(2, "TaskStatusChanged", status="SUBMITTING"),
@@ -35,7 +37,8 @@ def succeeded() -> Evidence:
         _event(4, "ImageReady", index=0, image=picture),
         _event(5, "TaskSucceeded"),
     ]
-    task = {"status": "SUCCEEDED", "lastSequence": 5, "failure": None, "images": [picture], "partialImages": []}
+    task = {"status": "SUCCEEDED", "lastSequence": 5, "failure": None}
+    task |= {"cancellation": None, "images": [picture], "partialImages": []}
     return Evidence(1, task, events, [CHARGE], {"p": "abc"})
 
 
@@ -46,7 +49,19 @@ def failed() -> Evidence:
         _event(2, "TaskStatusChanged", status="SUBMITTING"),
         _event(3, "TaskFailed", failure=deepcopy(FAILURE)),
     ]
-    task = {"status": "FAILED", "lastSequence": 3, "failure": deepcopy(FAILURE), "images": [], "partialImages": []}
+    task = {"status": "FAILED", "lastSequence": 3, "failure": deepcopy(FAILURE)}
+    task |= {"cancellation": None, "images": [], "partialImages": []}
+    return Evidence(1, task, events, [], {})
+
+
+def canceled() -> Evidence:
+    """A task that was canceled while it waited."""
+    events = [
+        _event(1, "TaskStatusChanged", status="QUEUED"),
+        _event(2, "TaskCanceled", cancellation=deepcopy(NEVER_SENT)),
+    ]
+    task = {"status": "CANCELED", "lastSequence": 2, "failure": None, "cancellation": deepcopy(NEVER_SENT)}
+    task |= {"images": [], "partialImages": []}
     return Evidence(1, task, events, [], {})
 
 
@@ -59,6 +74,7 @@ def _failing_with(found: Evidence, *, charged: bool = False, **values: Any) -> N
 def test_the_truth_has_no_contradictions() -> None:
     assert contradictions(succeeded()) == []
     assert contradictions(failed()) == []
+    assert contradictions(canceled()) == []
 
 
 LIES: dict[str, Callable[[Evidence], Any]] = {
@@ -75,8 +91,19 @@ LIES: dict[str, Callable[[Evidence], Any]] = {
     "came as def": lambda found: found.fetched.update(p="def"),
     "a picture that is not there": lambda found: found.events[3].update(image=None),
     "[] are listed": lambda found: found.task["images"].clear(),
+    "a picture is there twice": lambda found: found.task["images"].append({**found.task["images"][0], "late": True}),
+    "and 1 late ones": lambda found: found.task["images"].append({**found.task["images"][0], "index": 1, "late": True}),
+    "canceling it is said to have been ABANDONED": lambda found: found.task.update(
+        cancellation={"outcome": "ABANDONED", "billed": None, "transport": "ACCEPTED", "message": "Look."}
+    ),
     "with 1 of 4 pictures": lambda found: object.__setattr__(found, "expected", 4),
     "pictures that nobody charged for": lambda found: found.charges.clear(),
+}
+LIES_ABOUT_A_CANCELLATION: dict[str, Callable[[Evidence], Any]] = {
+    "it says that nothing was billed": lambda found: found.charges.append(CHARGE),
+    "nobody is told what that achieved": lambda found: found.task.update(cancellation=None),
+    "disagree about outcome": lambda found: found.events[-1].update(cancellation={**NEVER_SENT, "outcome": "STOPPED"}),
+    "it failed, and canceling it": lambda found: found.task.update(status="FAILED"),
 }
 LIES_ABOUT_A_FAILURE: dict[str, Callable[[Evidence], Any]] = {
     "it says that nothing was billed": lambda found: _failing_with(found, charged=True, billed=False),
@@ -93,6 +120,14 @@ LIES_ABOUT_A_FAILURE: dict[str, Callable[[Evidence], Any]] = {
 def test_a_lie_about_a_success_is_found(words: str) -> None:
     found = succeeded()
     LIES[words](found)
+
+    assert words in "\n".join(contradictions(found))
+
+
+@pytest.mark.parametrize("words", LIES_ABOUT_A_CANCELLATION)
+def test_a_lie_about_a_cancellation_is_found(words: str) -> None:
+    found = canceled()
+    LIES_ABOUT_A_CANCELLATION[words](found)
 
     assert words in "\n".join(contradictions(found))
 
