@@ -13,7 +13,9 @@ import httpx
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
+from graph.context import Context
 from graph.live.operation import Selection
+from graph.live.source import LiveEvent
 from tests.clients import WATCH, execute, socket
 from tests.graph.stage import Stage, noise, staged, until
 
@@ -162,9 +164,12 @@ async def test_a_subscription_without_a_stream_is_told_of_both_ways(stage: Stage
 async def test_readers_of_both_transports_share_the_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     executed: list[int] = []
     of = Selection.of
-    monkeypatch.setattr(
-        Selection, "of", lambda self, event, context: executed.append(event.sequence) or of(self, event, context)
-    )
+
+    def counted(self: Selection, event: LiveEvent, context: Context) -> object:
+        executed.append(event.sequence)
+        return of(self, event, context)
+
+    monkeypatch.setattr(Selection, "of", counted)
     task = await stage.task()
     async with AsyncExitStack() as stack:
         ws = await stack.enter_async_context(socket(stage))
