@@ -6,7 +6,7 @@ The protocol, and the codes of a close, are those of the npm package `graphql-ws
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -44,14 +44,14 @@ class Socket(Outlet):
         "_params",
         "_rights",
         "_timer",
-        "_write",
+        "_transport",
     )
 
     def __init__(self, live: Live, connection: Connection, rights: Rights, leave: Callable[[], None]) -> None:
         super().__init__()
         self._live = live
         self._connection = connection
-        self._write = connection.transport.write
+        self._transport = connection.transport
         self._rights = rights
         self._leave = leave
         self._params: dict[str, object] | None = None
@@ -108,6 +108,7 @@ class Socket(Outlet):
     def closed(self) -> None:
         """The connection is over: whatever was going on for this client ends."""
         self.blocked = True
+        self._pieces = None
         self._leave()
         self._stop_timer()
         for operation in list(self._operations.values()):
@@ -170,13 +171,25 @@ class Socket(Outlet):
         if head is None:
             message.tail = message.body + b"}"
             head = message.heads[length] = header(length + len(message.tail))
-        self._write(b"".join((head, prefix, message.tail)))  # type: ignore[arg-type]
+        if not self._transport.is_closing():
+            self._transport.write(b"".join((head, prefix, message.tail)))  # type: ignore[arg-type]
 
-    async def deliver_large(self, subscriber: Subscriber, message: Message) -> None:
-        """Write an event as fast as it is read."""
+    def pieces_of(self, subscriber: Subscriber, message: Message) -> Iterator[bytes]:
+        """Fragments of one websocket message."""
         if message.tail is None:
             message.tail = message.body + b"}"
-        await self._write_large(subscriber.prefix, message.tail)
+        return fragments(subscriber.prefix, message.tail)
+
+    def put(self, piece: bytes | memoryview) -> None:
+        """Write a fragment."""
+        if not self._transport.is_closing():
+            self._transport.write(piece)
+
+    def whole(self) -> None:
+        """What had to wait for the end of a message follows it."""
+        later, self._later = self._later, None
+        for reply in later or ():
+            self._connection.write(reply)
 
     def complete(self, subscriber: Subscriber) -> None:
         """A subscription has ended."""
@@ -190,7 +203,7 @@ class Socket(Outlet):
 
     def abort(self) -> None:
         """Drop the connection, with whatever has not been read."""
-        self._connection.transport.abort()
+        self._transport.abort()
 
     def _forget(self, subscriber: Subscriber) -> None:
         self._operations.pop(subscriber.id, None)
@@ -225,7 +238,7 @@ class Socket(Outlet):
         body = encode(result.data, result.errors) + b"}"
         async with self.turn(Answer()):
             if len(body) > LARGE:
-                await self._write_large(_prefix(id), body)
+                await self.write(fragments(_prefix(id), body))
             else:
                 self._connection.write(_prefix(id) + body)
         if self._operations.pop(id, None) is not None:
@@ -234,24 +247,15 @@ class Socket(Outlet):
     def _refuse(self, id: str, errors: list[GraphQLError]) -> None:
         self._reply(orjson.dumps({"id": id, "type": "error", "payload": [error.formatted for error in errors]}))
 
-    async def _write_large(self, prefix: bytes, rest: bytes) -> None:
-        self._later = []
-        try:
-            for piece in fragments(prefix, rest):
-                self._write(piece)
-                await self.drained()
-        finally:
-            later, self._later = self._later, None
-        for reply in later:
-            self._connection.write(reply)
-
     def _reply(self, text: bytes) -> None:
         """Write something small, at once or after the message that is being written."""
-        if self._later is None:
+        if self._pieces is None:
             self._connection.write(text)
-        elif len(self._later) < UNANSWERED_LIMIT:
-            self._later.append(text)
-        else:
+            return
+        if self._later is None:
+            self._later = []
+        self._later.append(text)
+        if len(self._later) > UNANSWERED_LIMIT:
             self.abort()
 
     def _close(self, code: int, reason: str) -> None:

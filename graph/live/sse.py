@@ -7,7 +7,7 @@ its sequence, so that a browser's `EventSource` that comes back goes on after th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import orjson
 from graphql import GraphQLError
@@ -61,7 +61,7 @@ class EventStream(Outlet):
 
     def answer(self, body: bytes) -> None:
         """Send one result, and end."""
-        self._put(b"event: next\ndata: " + body + b"\n\n")
+        self.put(b"event: next\ndata: " + body + b"\n\n")
         self.end(COMPLETE)
 
     def refuse(self, errors: list[GraphQLError]) -> None:
@@ -78,20 +78,29 @@ class EventStream(Outlet):
     def end(self, words: bytes = b"") -> None:
         """Close the response when everything has been read. Without `words` the client comes back."""
         if words:
-            self._put(words)
+            self.put(words)
         self._ended = True
         self._news.set()
 
     def deliver(self, subscriber: Subscriber, message: Message) -> None:
         """Write an event in one go."""
-        self._put(_chunk(message))
+        self.put(_chunk(message))
 
-    async def deliver_large(self, subscriber: Subscriber, message: Message) -> None:
-        """Write an event as fast as it is read."""
+    def pieces_of(self, subscriber: Subscriber, message: Message) -> Iterator[memoryview]:
+        """Parts of one event."""
         view = memoryview(_chunk(message))
-        for start in range(0, len(view), BUFFER):
-            self._put(view[start : start + BUFFER])
-            await self.drained()
+        return (view[start : start + BUFFER] for start in range(0, len(view), BUFFER))
+
+    def put(self, piece: bytes | memoryview) -> None:
+        """Add to what is sent next."""
+        self._chunks.append(piece)
+        self._size += len(piece)
+        self._news.set()
+        if self._size >= BUFFER:
+            self.pause()
+
+    def whole(self) -> None:
+        """Nothing waits for that here."""
 
     def complete(self, subscriber: Subscriber) -> None:
         """The subscription has ended."""
@@ -145,13 +154,6 @@ class EventStream(Outlet):
     def _forget(self) -> None:
         self._chunks.clear()
         self._size = 0
-
-    def _put(self, chunk: bytes | memoryview) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        self._news.set()
-        if self._size >= BUFFER:
-            self.pause()
 
 
 def _chunk(message: Message) -> bytes:

@@ -130,7 +130,7 @@ class Subscriber:
                 message = await group.encode(event, None)
             if message.large:
                 with group.load.carry(message, outlet):
-                    await outlet.deliver_large(self, message)
+                    await outlet.write(outlet.pieces_of(self, message))
             else:
                 outlet.deliver(self, message)
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,8 @@ class Stage:
     url: str
     darkroom: Darkroom
     live: Live
+    stop: Callable[[], Coroutine[Any, Any, None]]
+    """Stop the server, as a signal would."""
 
     @property
     def websocket_url(self) -> str:
@@ -147,8 +149,12 @@ async def staged(home: Path, **settings: Any) -> AsyncIterator[Stage]:
         server = _Server(configure(app, server_settings, task_settings), app.state.darkroom, on_ready=ready.set)
         serve = asyncio.create_task(server.serve([listener]))
         await ready.wait()
-        try:
-            yield Stage(base_url, app.state.darkroom, app.state.live)
-        finally:
+
+        async def stop() -> None:
             server.should_exit = True
-            await serve
+            await asyncio.shield(serve)
+
+        try:
+            yield Stage(base_url, app.state.darkroom, app.state.live, stop)
+        finally:
+            await stop()

@@ -118,7 +118,7 @@ async def test_a_connection_that_is_cut_after_any_event_costs_nothing(stage: Sta
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(min_value=0, max_value=4), max_size=8))
 async def test_a_connection_that_is_cut_again_and_again_costs_nothing(
     stage: Stage, transport: Transport, cuts: list[int]
