@@ -231,10 +231,13 @@ async def test_a_task_that_needs_no_run_any_more_uses_up_no_start_of_the_account
     async with working(database, runs, Limits(per_minute=2), concurrency=1) as worker:
         await enqueue(database, worker, "first")
         await runs.until(lambda: runs.running == 1)
-        await enqueue(database, worker, "canceled", "second", turn=1)
+        await enqueue(database, worker, "canceled", "second", "third", turn=1)
         await worker.forget("canceled")
-        await worker.forget("first")
+        await worker.forget("first")  # it has been started, and that counts
         runs.gate.set()
         await runs.until(lambda: len(runs.started) == 2 and runs.running == 0)
+        assert worker._telling is not None
+        await worker._telling
+        assert not await database.outside(lambda: worker._claim(worker._queues[QUEUE], "nobody"))
 
     assert runs.started == ["first", "second"]

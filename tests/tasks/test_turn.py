@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
@@ -22,10 +22,6 @@ from tests.tasks.conftest import Shelf
 from tests.tasks.node import node, order, until, vendor
 
 pytestmark = pytest.mark.anyio
-
-ARRIVALS = st.lists(st.one_of(st.sampled_from("ABC"), st.just("run")), max_size=40)
-"""Tasks of projects that arrive, and now and then somebody who runs the next one."""
-
 
 def arrive(shelf: Shelf, session: Session, project: str) -> TaskRecord:
     """A task of a project, stored as `tasks.start` does it."""
@@ -92,6 +88,7 @@ async def test_projects_that_wait_take_turns_whatever_the_order_of_arrival(
         return queue, await queue_positions(shelf.database, [one.id for one in queue])
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @example(["A"] * 6 + ["run"] * 5 + ["A"] * 3 + ["B"] * 3)
     @given(arrivals)
     def check(what: list[str]) -> None:
         queue, positions = asyncio.run_coroutine_threadsafe(queue_of(what), loop).result(60)
