@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tasks.darkroom import Darkroom
 from tasks.events import TaskEvent
+from tasks.patience import patiently
 from tasks.records import TaskRecord
 
 
@@ -20,6 +23,9 @@ async def watched(darkroom: Darkroom, task_id: str) -> TaskRecord:
 
 
 async def stored(darkroom: Darkroom, task_id: str, after: int) -> list[TaskEvent]:
-    """The events of a task in the log with a sequence above `after`; none when the task is gone."""
-    _, events = await darkroom.history.events(task_id, after)
+    """The events of a task in the log with a sequence above `after`; none when the task is gone.
+
+    While the database is away it just takes longer.
+    """
+    _, events = await patiently(partial(darkroom.history.events, task_id, after))
     return events
