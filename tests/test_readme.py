@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from graph.cli import cli
 from graph.docs import written
 from providers.registry import PROVIDERS
 from tasks.status import TaskStatus
-from tests.clients import execute, openai_images, start, watch
+from tests.clients import execute, openai_images, start, subscribe, watch
 from tests.process import serve
 from tests.server import LiveServer
 
@@ -77,6 +78,13 @@ def test_the_states_the_readme_lists_are_those_there_are() -> None:
     assert sentence is not None
 
     assert re.findall(r"`([A-Z_]+)`", sentence[0]) == [status.name for status in TaskStatus]
+
+
+async def test_the_dashboard_example_can_be_pasted(server: LiveServer) -> None:
+    async with aclosing(subscribe(server, example("Wall"), {})) as messages:
+        kinds = [(await anext(messages))["payload"]["data"]["activity"]["__typename"] for _ in range(2)]
+
+    assert kinds == ["ActivityStarted", "ActivityCounted"]
 
 
 async def test_the_cancel_example_can_be_pasted(server: LiveServer) -> None:
