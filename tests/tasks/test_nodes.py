@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from graph.ids import key
 from providers.errors import FailureCode, Transport
+from tasks import engine
 from tasks.cancellation import CANCELLATION
 from tasks.darkroom import Darkroom
 from tasks.events import Canceled, Change, Failed, ImageReady, Succeeded, TaskEvent
@@ -29,6 +30,12 @@ pytestmark = pytest.mark.anyio
 
 SOON = 5.0
 """Seconds: less than any safety net, and far more than a hint takes."""
+
+
+@pytest.fixture(autouse=True)
+def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts has been woken."""
+    monkeypatch.setattr(engine, "POLLING_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -184,7 +191,8 @@ async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_a
         assert isinstance(resumed[-1].change, Succeeded)
         assert [event.change.index for event in resumed if isinstance(event.change, ImageReady)] == [0, 1, 2, 3]
         assert not {frozen.node, other.node} & before
-        after = await frozen.start(order("tiny"))
+        # Under its new name it keeps what it runs: nobody takes it over a second time.
+        after = await frozen.start(order("openai_images", "[[sandbox: pause=1]]"))
         assert isinstance((await ended(frozen, after))[-1].change, Succeeded)
         assert [await studio.charges(task.id) for task in (stream, job, after)] == [1, 1, 1]
 
