@@ -41,7 +41,7 @@ WITH_GRAPHQL_SSE = WITH_GRAPHQL_WS.replace(
 WITH_EVENT_SOURCE = (
     re.search(r"const query = `.*?`;\n", WITH_GRAPHQL_WS, re.S)[0]  # type: ignore[index]
     + "const id = process.argv[2];\n"
-    + block("new EventSource")
+    + block("JSON.stringify({ id, after: 0 })")
     .replace("console.log(JSON.parse", "console.log(JSON.stringify(JSON.parse")
     .replace("taskEvents));", "taskEvents)));")
 )
