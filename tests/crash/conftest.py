@@ -34,8 +34,7 @@ def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def aftermaths(request: pytest.FixtureRequest, vendor: Vendor, databases: Databases) -> Iterator[Aftermaths]:
     """What the rows of this file have shown."""
     asked = [item.callspec.params.get("cell") for item in request.session.items if hasattr(item, "callspec")]
-    rows = {id(row) for row in request.module.ROWS}
-    found = Aftermaths([one for one in asked if isinstance(one, Cell) and id(one.row) in rows], vendor, databases)
+    found = Aftermaths([one for one in asked if isinstance(one, Cell)], vendor, databases)
     yield found
     found.close()
 
@@ -45,5 +44,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "row" in metafunc.fixturenames:
         metafunc.parametrize("row", metafunc.module.ROWS, ids=str)
     if "cell" in metafunc.fixturenames:
-        cells = [Cell(row, point) for row in metafunc.module.ROWS for point in row.points]
+        cells = [Cell(row, case) for row in metafunc.module.ROWS for case in row.cases]
         metafunc.parametrize("cell", cells, ids=str)

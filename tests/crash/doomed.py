@@ -4,9 +4,10 @@
 
 The product knows nothing of this: its methods are wrapped from outside. A held task goes no further, but holds up
 nobody else, so what is on disk and at the vendor is what a kill at that place leaves behind; then the process sends
-itself SIGKILL, which is no clean-up of any kind. What cannot be held without holding up the others (a transaction on
-SQLite) comes last, and is killed in its middle. Instead of dying it can also freeze, or wait for a signal, and then
-let them all go on (`Then`).
+itself SIGKILL, which is no clean-up of any kind. Transactions cannot be held without holding up the others: tasks that
+should be inside one are held before it, and in the end one of them (the `victim`) goes on, and the process dies between
+its last statement and its commit. Instead of dying it can also freeze, or wait for a signal, and then let them all go
+on (`Then`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextvars import ContextVar
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import httpx
+from sqlalchemy import Connection, event
+from sqlalchemy import Engine as AnyEngine
 
 from graph.cli import main
 from tasks.arrivals import Arrivals
@@ -53,16 +56,18 @@ class Doom:
     def __init__(self, plan: Plan) -> None:
         self._places = plan.places
         self._then = plan.then
+        self._victim = plan.victim
         self._passed: Counter[str] = Counter()
         self._there: set[str] = set()
-        self._others = asyncio.Event()
+        self._last = asyncio.Event()
         self._released = asyncio.Event()
+        self._dying: set[str] = set()
         self._listening = False
         self.names: dict[str, str] = {}
         """The names of the tasks by their ids."""
 
     async def passing(self, passage: str, name: str | None = None) -> None:
-        """Hold the task if this is its place."""
+        """Called between transactions: hold the task if this is its place."""
         name = name or CURRENT.get() or ""
         point = self._places.get(name)
         if point is None:
@@ -76,68 +81,83 @@ class Doom:
             self._arrive(name)
             await self._released.wait()
 
-    async def starting(self, name: str | None) -> None:
-        """A task that is to die inside its transaction waits for all the others."""
+    async def writing(self, kind: str, name: str | None) -> None:
+        """Called before a transaction: hold the task if it is to be killed inside this one."""
         if not self._listening and self._then is Then.WAIT:
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._released.set)
             self._listening = True
-        if self._dies_starting(name or ""):
-            await self._others.wait()
-
-    def enqueueing(self, task_id: str) -> None:
-        """Called inside the transaction, in a thread."""
-        name = self.names[task_id]
-        if self._dies_starting(name):
+        name = name or ""
+        point = self._places.get(name)
+        if point is None or point.transaction != kind:
+            return
+        self._passed[name] += 1
+        if self._passed[name] == point.nth:
             self._arrive(name)
+            await (self._last if name == self._victim else self._released).wait()
+            self._dying.add(name)
+
+    def committing(self, names: Collection[str]) -> None:
+        """Called before a commit, in a thread, with the tasks it is about."""
+        if self._dying & {*names}:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _arrive(self, name: str) -> None:
+        self._say(name)
+        self._there.add(name)
+        if self._there == self._places.keys():
+            self._all_there()
+
+    def _say(self, name: str) -> None:
         sys.stderr.write(f"held {name}\n")
         sys.stderr.flush()
-        self._there.add(name)
-        missing = self._places.keys() - self._there
-        if not missing:
-            self._all_there()
-        elif all(map(self._dies_starting, missing)):
-            self._others.set()
 
     def _all_there(self) -> None:
-        if self._then is Then.DIE:
+        if self._then is Then.DIE and self._victim is None:
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self._then is Then.DIE:
+            self._last.set()
         elif self._then is Then.FREEZE:
             os.kill(os.getpid(), signal.SIGSTOP)
             self._released.set()
-
-    def _dies_starting(self, name: str) -> bool:
-        return name in self._places and self._places[name].passage == "inside enqueue"
 
 
 def wrap(doom: Doom) -> None:
     """Put the gates around the product."""
     _wrap_the_start(doom)
+    _wrap_the_commit(doom)
     _wrap_the_run(doom)
     _wrap_the_wire(doom)
 
 
 def _wrap_the_start(doom: Doom) -> None:
-    start, open_, enqueue = Darkroom.start, Journal.open, Engine.enqueue
+    start, open_ = Darkroom.start, Journal.open
+
+    async def held_start(self: Darkroom, new: Any) -> TaskRecord:
+        await doom.writing("QUEUED", new.name)
+        task = await start(self, new)
+        await doom.passing("after start", task.name)
+        return task
 
     def named_open(self: Journal, task: TaskRecord, *args: Any, **kwargs: Any) -> TaskEvent:
         doom.names[task.id] = task.name or ""
         return open_(self, task, *args, **kwargs)
 
-    async def held_start(self: Darkroom, new: Any) -> TaskRecord:
-        await doom.starting(new.name)
-        task = await start(self, new)
-        await doom.passing("after start", task.name)
-        return task
-
-    def doomed_enqueue(self: Engine, session: Any, task_id: str, *args: Any, **kwargs: Any) -> None:
-        doom.enqueueing(task_id)
-        enqueue(self, session, task_id, *args, **kwargs)
-
     _put(Darkroom, "start", held_start)
     _put(Journal, "open", named_open)
-    _put(Engine, "enqueue", doomed_enqueue)
+
+
+def _wrap_the_commit(doom: Doom) -> None:
+    written: dict[Connection, set[str]] = {}
+
+    @event.listens_for(AnyEngine, "after_cursor_execute")
+    def executed(connection: Connection, _cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("INSERT INTO task_event"):
+            ids = {str(values["task_id"]) for values in rest[1].compiled_parameters}
+            written.setdefault(connection, set()).update(doom.names.get(id_, "") for id_ in ids)
+
+    @event.listens_for(AnyEngine, "commit")
+    def committing(connection: Connection) -> None:
+        doom.committing(written.pop(connection, set()))
 
 
 def _wrap_the_run(doom: Doom) -> None:
@@ -145,9 +165,7 @@ def _wrap_the_run(doom: Doom) -> None:
 
     def held_engine(self: Engine, database: Database, runner: Runner, *args: Any, **kwargs: Any) -> None:
         async def held_runner(task_id: str) -> None:
-            if task_id not in doom.names:
-                os._exit(70)  # the product has changed, and nobody would get anywhere
-            CURRENT.set(doom.names[task_id])
+            CURRENT.set(doom.names.get(task_id))
             await runner(task_id)
             await doom.passing("after run")
 
@@ -156,12 +174,16 @@ def _wrap_the_run(doom: Doom) -> None:
     async def held_claim(self: Journal, *args: Any, **kwargs: Any) -> TaskRecord | None:
         await doom.passing("before claim")
         task = await claim(self, *args, **kwargs)
+        if task is not None:
+            doom.names[task.id] = task.name or ""
+            CURRENT.set(task.name)  # a task of an earlier process is only known now
         await doom.passing("after claim")
         return task
 
     async def held_append(self: Journal, task: TaskRecord, change: Change, **values: Any) -> TaskRecord:
         kind = change.status.name if isinstance(change, StatusChanged) else type(change).__name__
         await doom.passing(f"before append {kind}", task.name)
+        await doom.writing(kind, task.name)
         appended = await append(self, task, change, **values)
         await doom.passing(f"after append {kind}", task.name)
         return appended

@@ -24,6 +24,15 @@ class Point:
     charged: bool = False
     """Whether the vendor charges for it, but only after the server has died."""
 
+    again: str = ""
+    """Where the next server is killed, at which passage of the same task, while it puts things right."""
+
+    @property
+    def transaction(self) -> str | None:
+        """What is written in the transaction it is inside of, if it is inside of one."""
+        _, inside, written = self.passage.partition("inside append ")
+        return written if inside else None
+
     def __str__(self) -> str:
         return self.title
 
@@ -45,12 +54,14 @@ class Plan:
 
     places: Mapping[str, Point]
     then: Then = Then.DIE
+    victim: str | None = None
+    """Which of those that should be inside a transaction really is, when the server dies."""
 
 
 PLAN = TypeAdapter(Plan)
 
 BEFORE_THE_END = (
-    Point("inside the transaction that enqueues it", "inside enqueue"),
+    Point("inside the transaction that enqueues it", "inside append QUEUED"),
     Point("after it was enqueued, before the answer", "after start"),
     Point("before it is claimed", "before claim"),
     Point("after it was claimed, before the intent", "after claim"),
@@ -59,11 +70,13 @@ BEFORE_THE_END = (
     Point("inside a POST that arrives later", "inside POST", script="latency=4", charged=True),
     Point("after the POST, before its answer is read", "after POST"),
     Point("after the answer, before acceptance is recorded", "before append RUNNING"),
+    Point("inside the transaction that records acceptance", "inside append RUNNING"),
     Point("after acceptance was recorded", "after append RUNNING"),
     Point("while watching", "look"),
 )
 AT_THE_END = (
     Point("before the last event", "before append Succeeded"),
+    Point("inside the transaction of the last event", "inside append Succeeded"),
     Point("after the last event", "after append Succeeded"),
     Point("after the run, before the engine knows", "after run"),
 )
@@ -74,6 +87,7 @@ def _picture(number: int, put: int) -> tuple[Point, ...]:
     return (
         Point(f"before picture {number} is stored", "before put", put),
         Point(f"after picture {number} was stored, before its row", "after put", put),
+        Point(f"inside the transaction that announces picture {number}", "inside append ImageReady", number),
         Point(f"after picture {number} was announced", "after append ImageReady", number),
     )
 
@@ -84,7 +98,7 @@ _USAGE = Point("after usage was recorded", "after append UsageReported")
 
 ON_ITS_WAY = frozenset({"before POST", "inside POST"})
 """Where nobody but the vendor can know what became of a request."""
-UNANSWERED = ON_ITS_WAY | {"after POST", "before append RUNNING"}
+UNANSWERED = ON_ITS_WAY | {"after POST", "before append RUNNING", "inside append RUNNING"}
 """Where a task is lost if the vendor cannot be asked for it by our reference."""
 UNFINISHED = UNANSWERED | {
     "after append RUNNING",
@@ -119,4 +133,33 @@ BUYING = (
     Point("after picture 4 was bought, before that is known", "after buying", 4),
     *_picture(4, put=4),
     *AT_THE_END,
+)
+
+# A second crash, in the middle of recovering from the first one.
+POLL_TWICE = (
+    Point("before it is claimed, and after", "before claim", again="after claim"),
+    Point("after it was claimed, and before the POST", "after claim", again="before POST"),
+    Point("after acceptance was recorded, and while watching", "after append RUNNING", again="look"),
+    Point("while watching, and before the picture is stored", "look", again="before put"),
+    Point("before the picture is stored, and after", "before put", again="after put"),
+    Point("after the picture was stored, and after it was announced", "after put", again="after append ImageReady"),
+    Point("before the last event, and again", "before append Succeeded", again="before append Succeeded"),
+)
+FIND_TWICE = (
+    Point("after the POST, and while looking for it", "after POST", again="look"),
+    Point("before acceptance is recorded, and again", "before append RUNNING", again="before append RUNNING"),
+    Point(
+        "after picture 1 was announced, and after picture 2", "after append ImageReady", again="after append ImageReady"
+    ),
+    Point("after picture 1 was stored, and again", "after put", again="after put"),
+)
+ADOPT_TWICE = (
+    Point("before it is claimed, and after the picture was noted", "before claim", again="after note"),
+    Point("after the picture was noted, and before it is adopted", "after note", again="before append ImageReady"),
+    Point("after the picture was noted, and after it was adopted", "after note", again="after append ImageReady"),
+    Point(
+        "after the picture was announced, and before the end",
+        "after append ImageReady",
+        again="before append Succeeded",
+    ),
 )

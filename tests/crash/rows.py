@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,34 +11,33 @@ from tests.crash.databases import DATABASES, Databases
 from tests.crash.evidence import Vendor
 from tests.crash.matrix import Aftermath
 from tests.crash.points import Point
-from tests.crash.variants import Variant
+from tests.crash.variants import Case, Variant
 
-Story = Callable[[Variant, Sequence[Point], Vendor, Path, Mapping[str, str]], Awaitable[Aftermath]]
-"""What is done to a server on a database, with a task of that variant at each of the points."""
+Story = Callable[[Sequence[Case], Vendor, Path, Mapping[str, str]], Awaitable[Aftermath]]
+"""What is done to a server on a database, with a task for each case."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What happens, on one database, with a task at every place that one way to ask passes."""
+    """What happens, on one database, with a task at every place. One server has them all, to be quick."""
 
     story: Story = field(repr=False)
     database: str
-    variant: Variant
-    points: Sequence[Point] = field(repr=False)
+    cases: Sequence[Case] = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.database}-{self.variant}"
+        return self.database
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place."""
+    """One task at one place."""
 
     row: Row
-    point: Point
+    case: Case
 
     def __str__(self) -> str:
-        return f"{self.row}-{self.point}"
+        return f"{self.row}-{self.case}"
 
 
 def rows(
@@ -46,14 +45,11 @@ def rows(
     variants: Iterable[Variant],
     *,
     databases: Sequence[str] = DATABASES,
-    without: Collection[str] = (),
+    among: Callable[[Point], bool] = lambda point: True,
 ) -> list[Row]:
-    """A row for each variant on each database, with all places but those with the titles in `without`."""
-    return [
-        Row(story, database, variant, [point for point in variant.points if point.title not in without])
-        for database in databases
-        for variant in variants
-    ]
+    """A row on each database, with those places of the variants that are `among` those it is about."""
+    cases = [Case(variant, point) for variant in variants for point in variant.points if among(point)]
+    return [Row(story, database, cases) for database in databases]
 
 
 class Aftermaths:
@@ -64,23 +60,23 @@ class Aftermaths:
         self._vendor = vendor
         self._databases = databases
         self._stack = ExitStack()
-        self._known: dict[str, Aftermath | AssertionError] = {}
+        self._known: dict[int, Aftermath | AssertionError] = {}
 
     async def of(self, row: Row) -> Aftermath:
         """What a row has shown. Only the places that this run has tests for are visited, so that one can be looked
         at alone."""
-        if str(row) not in self._known:
-            self._known[str(row)] = await self._go_through(row)
-        known = self._known[str(row)]
+        if id(row) not in self._known:
+            self._known[id(row)] = await self._go_through(row)
+        known = self._known[id(row)]
         if isinstance(known, AssertionError):
             raise known
         return known
 
     async def _go_through(self, row: Row) -> Aftermath | AssertionError:
-        points = [cell.point for cell in self._asked if str(cell.row) == str(row)] or row.points
+        cases = [cell.case for cell in self._asked if cell.row is row] or row.cases
         home, settings = self._stack.enter_context(self._databases.of(row.database))
         try:
-            return await row.story(row.variant, points, self._vendor, home, settings)
+            return await row.story(cases, self._vendor, home, settings)
         except AssertionError as exc:
             return exc  # not to be tried again for every cell
 

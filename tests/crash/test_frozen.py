@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.freezing import LEFT_OUT, freeze_and_take_over
+from tests.crash.freezing import can_wake, freeze_and_take_over
 from tests.crash.oracle import assert_sound
 from tests.crash.rows import Aftermaths, Cell, Row, rows
 from tests.crash.variants import POLLED, PREVIEWED, STREAMED
@@ -12,16 +12,16 @@ from tests.crash.variants import POLLED, PREVIEWED, STREAMED
 pytestmark = pytest.mark.anyio
 
 # On SQLite there is nobody who could take over.
-ROWS = rows(freeze_and_take_over, (STREAMED, POLLED, PREVIEWED), databases=("postgresql",), without=LEFT_OUT)
+ROWS = rows(freeze_and_take_over, (STREAMED, POLLED, PREVIEWED), databases=("postgresql",), among=can_wake)
 
 
 async def test_a_task_of_a_worker_frozen_there_ends_with_the_truth(aftermaths: Aftermaths, cell: Cell) -> None:
     aftermath = await aftermaths.of(cell.row)
-    found = aftermath.evidence[cell.point]
+    found = aftermath.evidence[cell.case]
 
     assert_sound(found)
-    assert aftermath.answered[cell.point] == aftermath.repeated[cell.point]
-    if cell.point.passage not in cell.row.variant.losing:
+    assert aftermath.answered[cell.case] == aftermath.repeated[cell.case]
+    if cell.case.point.passage not in cell.case.variant.losing:
         assert found.task["status"] == "SUCCEEDED", str(found)
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.clients import all_images, openai_images, placewise
-from tests.crash.points import BUYING, FOUR, JSON, ON_ITS_WAY, POLL, STREAM, UNANSWERED, UNFINISHED, Point
+from tests.crash.points import (
+    ADOPT_TWICE,
+    BUYING,
+    FIND_TWICE,
+    FOUR,
+    JSON,
+    ON_ITS_WAY,
+    POLL,
+    POLL_TWICE,
+    STREAM,
+    UNANSWERED,
+    UNFINISHED,
+    Point,
+)
 
 
 @dataclass(frozen=True)
@@ -25,21 +38,33 @@ class Variant:
     def __str__(self) -> str:
         return self.name
 
-    def clicks(self, points: Sequence[Point]) -> dict[Point, dict[str, Any]]:
-        """A click for each point; each has a picture of its own, so that none is found in the place of another."""
-        return {point: self._click(point) for point in points}
 
-    def _click(self, point: Point) -> dict[str, Any]:
-        name = f"{self} {point}"
-        script = f" [[sandbox: {point.script}]]" if point.script else ""
-        click = self.request(name + script)
-        click["input"] |= {"name": name, "idempotencyKey": name}
+@dataclass(frozen=True)
+class Case:
+    """A task that somebody wants, and a place where it is held."""
+
+    variant: Variant
+    point: Point
+
+    def __str__(self) -> str:
+        return f"{self.variant}-{self.point}"
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return f"{self.variant} {self.point}"
+
+    def click(self) -> dict[str, Any]:
+        """The variables of the click. Each picture is another one, so that none is found in the place of another."""
+        script = f" [[sandbox: {self.point.script}]]" if self.point.script else ""
+        click = self.variant.request(self.name + script)
+        click["input"] |= {"name": self.name, "idempotencyKey": self.name}
         return click
 
 
-def places(clicks: Mapping[Point, dict[str, Any]]) -> dict[str, Point]:
-    """Where the task of each click is held, by its name."""
-    return {click["input"]["name"]: point for point, click in clicks.items()}
+def places(cases: Iterable[Case]) -> dict[str, Point]:
+    """Where each task is held, by its name."""
+    return {case.name: case.point for case in cases}
 
 
 STREAMED = Variant("openai_images stream", 1, STREAM, UNFINISHED, lambda prompt: openai_images(prompt, partialImages=2))
@@ -47,3 +72,10 @@ PLAIN = Variant("openai_images JSON", 1, JSON, UNFINISHED, lambda prompt: openai
 POLLED = Variant("placewise", 1, POLL, UNANSWERED, placewise)
 PREVIEWED = Variant("all_images", 4, FOUR, ON_ITS_WAY, all_images)
 BOUGHT = Variant("all_images bought", 4, BUYING, ON_ITS_WAY, lambda prompt: all_images(prompt, purchase=True))
+
+TWICE = (
+    replace(PLAIN, points=ADOPT_TWICE, losing=frozenset()),
+    replace(POLLED, points=POLL_TWICE, losing=frozenset({"before POST"})),
+    replace(PREVIEWED, points=FIND_TWICE, losing=frozenset()),
+)
+"""The same, for servers that are killed a second time."""
