@@ -129,9 +129,9 @@ class ImageStore:
         statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
         try:
             await self._database.write(lambda session: session.exec(statement))
-        except (DatabaseUnavailableError, SQLAlchemyError):
+        except (DatabaseUnavailableError, SQLAlchemyError) as exc:
             # Whoever asks for it next makes it again; the picture itself is safe.
-            log.warning("The placeholder of image %s could not be kept", image_id, exc_info=True)
+            log.warning("The placeholder of image %s could not be kept: %s", image_id, exc)
 
     async def _try_placeholder(self, image: ImageRecord, data: bytes) -> str | None:
         try:
