@@ -35,8 +35,8 @@ async def following(
 ) -> tuple[list[Started], list[TaskChanged]]:
     """What is told, up to what is enough.
 
-    It may begin with what happened before: on PostgreSQL the oldest transaction of the whole server holds back the end of
-    the log, and other tests have theirs.
+    It may begin with what happened before: on PostgreSQL the oldest transaction of the whole server holds back the end
+    of the log, and other tests have theirs.
     """
     started: list[Started] = []
     told: list[TaskChanged] = []
@@ -132,12 +132,12 @@ async def test_a_task_that_leaves_the_filter_is_told_once_more(shelf: Shelf) -> 
     assert [event.sequence for one in told for event in one.events if event.sequence > 1] == [3, 4]
 
 
+# SQLite has one writer: nothing commits late.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
     early, late = await shelf.claimed(), await shelf.claimed()
     log = ActivityLog(shelf.database)
     start = await log.end()
-    if shelf.database.sqlite:
-        pytest.skip("SQLite has one writer: nothing commits late")
     loop = asyncio.get_running_loop()
     written, commit = asyncio.Event(), asyncio.Event()
 
