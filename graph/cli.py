@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,8 @@ from starlette.routing import Mount
 
 from graph import logs
 from graph.app import create_app
+from graph.doctor.examination import examine
+from graph.doctor.finding import Finding, NoSiteError, Site, line
 from graph.schema import print_schema
 from graph.server import AddressError, Server, configure, listen, work
 from graph.settings import ServerSettings
@@ -175,6 +179,33 @@ def settings(
     for row in rows:
         table.add_row(row.name, escape(row.value), row.source, style="dim" if row.source == "default" else "")
     Console().print(table)
+
+
+@cli.command()
+def doctor(
+    url: Annotated[str, typer.Argument(help="Where clients reach the server, like https://darkroom.example.com.")],
+    seconds: Annotated[float, typer.Option(help="How long connections must stay open in silence.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Check from outside, through all proxies, that clients are served; starts no generation, and costs nothing."""
+    try:
+        site = Site.of(url)
+    except NoSiteError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    findings: list[Finding] = []
+
+    async def run() -> None:
+        async with aclosing(examine(site, seconds)) as found:
+            async for finding in found:
+                findings.append(finding)
+                if not as_json:
+                    Console().print(line(finding), soft_wrap=True)
+
+    asyncio.run(run())
+    healthy = all(finding.ok is not False for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"url": site.url, "ok": healthy, "checks": [asdict(one) for one in findings]}, indent=2))
+    raise typer.Exit(0 if healthy else 1)
 
 
 def main() -> None:
