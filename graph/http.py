@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
@@ -109,6 +109,9 @@ class GraphQLView(GraphQL[Context, None]):
         try:
             subprotocol = await self.pick_websocket_subprotocol(websocket)
             await websocket.accept(subprotocol)
+        except WebSocketDisconnect:
+            leave()
+            return  # it has gone already
         except BaseException:
             leave()
             raise

@@ -20,6 +20,7 @@ from graph.live.load import Load
 from graph.live.message import Message
 from graph.live.operation import Checked, OperationRequest, Selection, encode, subscribe
 from graph.live.outlet import Outlet
+from graph.live.replay import Replay, Replays, read
 from graph.live.source import LiveEvent, Source
 from graph.live.subscriber import Subscriber
 from graph.schema import Schema
@@ -27,7 +28,7 @@ from resolvers.images import DataUriBudget
 
 KEPT_MESSAGES = 64
 """Most encoded events that a group keeps for subscribers who are behind; what is further back they read in the log."""
-KEPT_BYTES = 1024 * 1024
+KEPT_BYTES = 16 * 1024 * 1024
 """Most bytes of them, but for the newest, which is kept alone if it must be."""
 KEPT_BYTES_IN_ALL = 64 * 1024 * 1024
 """Most bytes that all groups keep together."""
@@ -122,6 +123,7 @@ class Group:
         "_key",
         "_live",
         "_pump",
+        "_replays",
         "_selection",
         "ended",
         "newest",
@@ -141,6 +143,7 @@ class Group:
         self._budget = DataUriBudget() if inlines else None
         self._live: dict[Subscriber, None] = {}
         self._behind: dict[Subscriber, None] = {}
+        self._replays: Replays | None = None
         self._kept: deque[Message] | None = None
         self._kept_bytes = 0
         self._floor = 0
@@ -190,6 +193,15 @@ class Group:
             return None
         return next((message for message in self._kept if message.sequence > sequence), None)
 
+    async def replay(self, sequence: int) -> Replay:
+        """The stored events above a sequence; shared, but where each client has a budget of its own for what is in
+        them."""
+        if self._budget is not None:
+            return await read(self.source, sequence)
+        if self._replays is None:
+            self._replays = Replays()
+        return await self._replays.after(self.source, sequence)
+
     async def encode(self, event: LiveEvent, budget: DataUriBudget | None) -> Message:
         """Execute the group's selection for an event, with the inline pictures that a budget allows."""
         meter = None
@@ -221,6 +233,8 @@ class Group:
         """Write an event to everybody who keeps up; the others come for it when they can."""
         sequence, inlined, large = message.sequence, message.inlined, message.large
         before, self.newest = self.newest, sequence
+        if self._replays is not None:
+            self._replays.forget()
         late = []
         for subscriber in self._live:
             if sequence <= subscriber.position:

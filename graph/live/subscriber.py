@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from graph.live.message import Message
 from graph.live.outlet import Outlet
+from graph.live.replay import Replay
 from graph.live.source import LiveEvent
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """How many seconds a reader may be behind before pictures that are no longer the newest are left out for it."""
-READ_AHEAD = 256
-"""Most events of the log that one subscriber holds."""
 
 
 class Subscriber:
@@ -76,36 +73,34 @@ class Subscriber:
 
     async def _catch_up(self) -> None:
         group = self._group
-        stored: deque[LiveEvent] = deque()
+        replay: Replay | None = None
         left_out: list[LiveEvent] = []
         resume_after = self.position
         while self.position < group.newest:
-            message = group.after(self.position)
-            if message is None and not stored:
-                stored.extend(await self._read_log())
-                if not stored:
+            message, event = group.after(self.position), None
+            if message is not None:
+                event = message.event
+            else:
+                if replay is None or (event := replay.after(self.position)) is None:
+                    replay = await group.replay(self.position)
+                    event = replay.after(self.position)
+                if event is None:
                     break  # it has been deleted
-            event = message.event if message else stored[0]
             if self._leaves_out(event):
                 if not left_out:
                     resume_after = self.position
                 left_out.append(event)
             elif left_out:
-                await self._send(group.source.skipped(left_out[-1], len(left_out), resume_after), None)
+                await self._send(group.source.skipped(left_out[-1], len(left_out), resume_after), None, None)
                 left_out.clear()
                 continue
-            elif not await self._send(event, message):
+            elif not await self._send(event, message, replay):
                 continue
             self.position = event.sequence
-            while stored and stored[0].sequence <= self.position:
-                stored.popleft()
         if group.ended:
             self.finish()
         else:
             group.caught_up(self)
-
-    async def _read_log(self) -> Sequence[LiveEvent]:
-        return (await self._group.source.stored(self.position))[:READ_AHEAD]
 
     def _leaves_out(self, event: LiveEvent) -> bool:
         """Whether an event is a picture that is no longer the newest thing, and the reader is slow."""
@@ -117,15 +112,16 @@ class Subscriber:
             and time.monotonic() - since > PATIENCE
         )
 
-    async def _send(self, event: LiveEvent, message: Message | None) -> bool:
-        """Write one event when its turn comes; False if it is to be left out by then."""
+    async def _send(self, event: LiveEvent, message: Message | None, replay: Replay | None) -> bool:
+        """Write one event, as the group keeps it or from the log, when its turn comes; False if it is to be left out
+        by then."""
         group, outlet = self._group, self.outlet
         self._next = event
         async with outlet.turn(self):
             if self._leaves_out(event):
                 return False
             if message is None:
-                message = await group.encode(event, outlet.budget)
+                message = await self._encoded(event, replay)
             elif message.inlined and not outlet.budget.allows(message.inlined):
                 message = await group.encode(event, None)
             if message.large:
@@ -134,6 +130,14 @@ class Subscriber:
             else:
                 outlet.deliver(self, message)
             return True
+
+    async def _encoded(self, event: LiveEvent, replay: Replay | None) -> Message:
+        message = None if replay is None else replay.message(event)
+        if message is None:
+            message = await self._group.encode(event, self.outlet.budget)
+            if replay is not None:
+                replay.keep(message)
+        return message
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         self._task = self._next = None

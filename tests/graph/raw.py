@@ -66,10 +66,8 @@ class RawSocket:
 
     def abort(self) -> None:
         """Vanish without a word: the other side gets a reset."""
-        if self._socket.fileno() < 0:
-            return
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            _reset(self._socket)
 
     async def _exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
@@ -110,3 +108,16 @@ async def raw_socket(stage: Stage, **options: Any) -> AsyncIterator[RawSocket]:
         yield raw
     finally:
         raw.abort()
+
+
+def vanish_at_once(stage: Stage) -> None:
+    """Ask for a websocket, and do not wait for the answer."""
+    port = int(stage.url.rpartition(":")[2])
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(_HANDSHAKE % port)
+    _reset(connection)
+
+
+def _reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()

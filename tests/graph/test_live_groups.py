@@ -6,11 +6,12 @@ import base64
 import gc
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
+from strawberry.extensions import SchemaExtension
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -20,7 +21,8 @@ from graph.live.operation import OperationRequest, Selection, check
 from graph.live.outlet import Outlet
 from graph.live.source import LiveEvent
 from graph.live.subscriber import Subscriber
-from graph.schema import UNEXPECTED, schema
+from graph.schema import UNEXPECTED, OurErrors, schema
+from graph.subscription import TaskEvents
 from resolvers.images import DataUriBudget
 from tests.clients import WATCH, socket, subscribe, watch
 from tests.graph.stage import Stage, noise, staged, until
@@ -83,6 +85,34 @@ async def test_an_event_is_executed_once_for_all_who_watch_alike(stage: Stage, e
 
     assert executed == [2, 3, 4, 5, 6, 7]
     assert all(body == bodies[0] for body in bodies)
+
+
+async def test_who_comes_back_together_shares_what_is_read_and_executed_again(
+    stage: Stage, executed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await stage.task()
+    await task.progress(9)
+    read: list[int] = []
+    stored = TaskEvents.stored
+
+    async def counting(self: TaskEvents, after: int) -> Sequence[LiveEvent]:
+        read.append(after)
+        return await stored(self, after)
+
+    monkeypatch.setattr(TaskEvents, "stored", counting)
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(socket(stage)) for _ in range(20)]
+        for number, ws in enumerate(sockets):
+            await ask(ws, "1", SHORT, id=task.id, after=number % 2)
+        for number, ws in enumerate(sockets):
+            assert await sequences(ws, "1", 10) == list(range(1 + number % 2, 11))
+        assert sorted(read) == [0, 1]
+        assert len(executed) == 10 + 9
+        await task.progress()
+        await ask(sockets[0], "2", SHORT, id=task.id, after=0)
+        assert await sequences(sockets[0], "2", 11) == list(range(1, 12))
+
+    assert sorted(read) == [0, 0, 1]
 
 
 async def test_where_a_client_begins_does_not_part_it_from_the_others(stage: Stage) -> None:
@@ -330,3 +360,16 @@ async def test_a_document_that_cannot_be_run_is_an_error_of_its_operation_alone(
         assert words in message["payload"][0]["message"]
         await ask(ws, "bad", "{ __typename }")
         assert json.loads(await ws.recv())["type"] == "next"
+
+
+def test_no_extension_of_the_schema_would_miss_the_events() -> None:
+    """Events are executed one by one, without the hooks of extensions; errors are masked where events are encoded."""
+    hooks = ("on_execute", "on_stream_result", "resolve", "get_results")
+    found = {
+        (type(extension), hook)
+        for extension in schema.get_extensions()
+        for hook in hooks
+        if getattr(type(extension), hook) is not getattr(SchemaExtension, hook)
+    }
+
+    assert found == {(OurErrors, "on_stream_result")}

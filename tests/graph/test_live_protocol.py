@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from graph.server import listen
 from tests.clients import socket
-from tests.graph.raw import RawSocket, raw_socket
+from tests.graph.raw import RawSocket, raw_socket, vanish_at_once
 from tests.graph.stage import Stage, noise, staged, until
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +121,18 @@ async def test_a_client_that_says_nothing_is_closed(tmp_path: Path) -> None:
             await ws.send('{"type":"ping"}')
             assert json.loads(await ws.recv()) == {"type": "pong"}
         await stage.is_left()
+
+
+async def test_a_client_that_vanishes_while_it_connects_leaves_nothing_behind(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(30):
+        vanish_at_once(stage)
+        async with raw_socket(stage, init=False):
+            pass
+    await stage.is_left()
+
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 async def test_a_client_that_answers_no_ping_is_dropped(tmp_path: Path) -> None:
