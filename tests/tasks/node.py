@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "tiny": {"side": 8},
 }
 DEFINITIONS: Sequence[AnyDefinition] = (*PROVIDERS, cast(AnyDefinition, TINY))
+
+
+SECONDS = 30
+"""How long anything is waited for: what never happens fails the test."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def order(
 
 async def until(at: Darkroom, task: TaskRecord, kind: type[Change] | str) -> TaskEvent:
     """Watch a task up to the first event of a kind, or to the first change to a status, and leave."""
-    async with aclosing(at.watch(task.id)) as events:
+    async with asyncio.timeout(SECONDS), aclosing(at.watch(task.id)) as events:
         async for event in events:
             if kind in (type(event.change), getattr(event.change, "status", None)):
                 return event
@@ -94,7 +99,7 @@ async def until(at: Darkroom, task: TaskRecord, kind: type[Change] | str) -> Tas
 
 async def ended(at: Darkroom, task: TaskRecord) -> list[TaskEvent]:
     """The events of a task, to its end."""
-    async with aclosing(at.watch(task.id)) as events:
+    async with asyncio.timeout(SECONDS), aclosing(at.watch(task.id)) as events:
         seen = [event async for event in events]
     assert [event.sequence for event in seen] == list(range(1, len(seen) + 1))
     return seen
