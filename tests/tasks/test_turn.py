@@ -23,6 +23,7 @@ from tests.tasks.node import node, order, until, vendor
 
 pytestmark = pytest.mark.anyio
 
+
 def arrive(shelf: Shelf, session: Session, project: str) -> TaskRecord:
     """A task of a project, stored as `tasks.start` does it."""
     record = TaskRecord(
