@@ -164,8 +164,7 @@ async def test_what_a_provider_turned_away_is_sent_again_when_it_said_and_paid_o
     ]
     assert (scheduled["attempt"], scheduled["failure"]["code"]) == (2, "RATE_LIMITED")
     assert scheduled["failure"]["retryAfter"] == pytest.approx(0.2)
-    waited = datetime.fromisoformat(done["submittedAt"]) - datetime.fromisoformat(scheduled["at"])
-    assert waited.total_seconds() >= 0.2
+    assert datetime.fromisoformat(done["submittedAt"]) >= datetime.fromisoformat(scheduled["retryAt"])
     assert (done["attempt"], done["retryAt"]) == (2, None)
     assert await charges(server, task_id) == 1
 
