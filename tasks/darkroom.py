@@ -287,7 +287,7 @@ class Darkroom:
             raise  # the next try goes on from the row
         except asyncio.CancelledError:
             # Being stopped in good order is no crash.
-            with suppress(TimeoutError, DatabaseUnavailableError, SQLAlchemyError):
+            with suppress(Exception):  # whatever the database says now: a run that is told to stop stops
                 async with asyncio.timeout(LEAVING_SECONDS):
                     await self._journal.settle(task, idle_runs=0)
             raise

@@ -54,7 +54,7 @@ POLLING_SECONDS = 5.0
 """The safety net only: a committed enqueue wakes the worker by itself."""
 LIMITED_POLLING_SECONDS = 1.0
 """The same where tasks wait for a limit of the account to let them through, which nobody announces."""
-LEAVING_SECONDS = 3.0
+LEAVING_SECONDS = 1.5
 """How long what was told to stop may take to record where it is. What takes longer is recovered as after a crash."""
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
@@ -247,10 +247,11 @@ class Engine:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if running := [run for queue in self._queues.values() for run in queue.running]:
             _, left = await asyncio.wait(running, timeout=seconds)
-            for run in left:
-                run.cancel()
-            if left:
-                await asyncio.wait(left, timeout=LEAVING_SECONDS)
+            for _ in range(2):  # told once, a run still waits for a store that is away; told again, for nothing
+                for run in left:
+                    run.cancel()
+                if left:
+                    _, left = await asyncio.wait(left, timeout=LEAVING_SECONDS)
         if self._telling is not None:
             await asyncio.wait([self._telling], timeout=LEAVING_SECONDS)
 
