@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import col
 
 from graph.ids import key
@@ -123,6 +124,21 @@ async def test_a_task_that_waits_on_another_node_is_canceled_where_it_stands(
                 assert canceled is not None
                 assert CANCELLATION.validate_python(canceled.cancellation).outcome == "never_sent"
         await eventually(lambda: idle(worker, retrying))
+
+
+async def test_a_node_that_looks_for_lost_tasks_leaves_alone_what_another_one_runs(
+    pair: tuple[Darkroom, Darkroom], studio: Vendor
+) -> None:
+    _, api = pair
+    task = await api.start(order("openai_images", "[[sandbox: pause=0.5]]", partial_images=1))
+    await until(api, task, TaskStatus.RUNNING)
+    long_ago = update(TaskRecord).values(created_at=task.created_at - timedelta(hours=1))
+    await api._database.write(lambda session: session.connection().execute(long_ago))
+    await api._upkeep._repair.stale()
+
+    assert isinstance((await ended(api, task))[-1].change, Succeeded)
+    assert (await row(api, task)).run == 1
+    assert await studio.charges(task.id) == 1
 
 
 async def waits(at: Darkroom, task: TaskRecord) -> bool:
