@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` to its end, and only then be cancelled: what has happened gets recorded."""
+    """Do `work` to its end, and only then be cancelled: what has happened gets recorded. Cancelled twice, it ends."""
     doing = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(doing)
