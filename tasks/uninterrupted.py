@@ -18,7 +18,11 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await asyncio.wait([doing])
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError:
+            doing.cancel()
+            raise
         if not doing.cancelled() and (error := doing.exception()) is not None:
             log.info("It failed while whoever asked for it was being stopped: %s", error)
         raise

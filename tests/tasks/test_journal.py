@@ -12,6 +12,7 @@ from tasks.errors import LostTaskError
 from tasks.events import ImageReady, NoticeGiven, Progressed, Succeeded
 from tasks.records import ImageKind, ImageRecord
 from tasks.status import TaskStatus
+from tasks.uninterrupted import uninterrupted
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +84,24 @@ async def test_being_cancelled_does_not_lose_what_has_happened(shelf: Shelf) -> 
         await writing
 
     assert await sequences(shelf, task.id) == [1, 2]
+
+
+async def test_being_cancelled_twice_ends_what_would_never_end() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def for_ever() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    doing = asyncio.create_task(uninterrupted(for_ever()))
+    await begun.wait()
+    doing.cancel()
+    await asyncio.wait([doing], timeout=0.05)
+    assert not doing.done(), "told once, it goes on"
+    doing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    await asyncio.wait_for(ended.wait(), 5)
