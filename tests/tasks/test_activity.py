@@ -129,7 +129,7 @@ async def test_a_task_that_leaves_the_filter_is_told_once_more(shelf: Shelf) -> 
         _, told = await following(stream, succeeded)
 
     assert told[-1].task.status is TaskStatus.SUCCEEDED
-    assert [event.sequence for one in told for event in one.events if event.sequence > 1] == [3, 4]
+    assert {3, 4} <= {event.sequence for one in told for event in one.events}
 
 
 # SQLite has one writer: nothing commits late.
