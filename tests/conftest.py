@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tasks.database import Database
+from tasks.engine import migrate_engine
 from tests.network import refuse_other_machines
 from tests.postgres import PostgresServer, postgres
 from tests.server import LiveServer, running
@@ -15,6 +19,19 @@ from tests.server import LiveServer, running
 # Nothing but this machine can be reached from here on: not by this process, and not by a Darkroom it starts.
 refuse_other_machines()
 os.environ["DARKROOM_NETWORK"] = "loopback"
+
+
+def migrated(url: str) -> str:
+    """Bring a database up to date; its name."""
+
+    async def migrate() -> str:
+        database = Database(url)
+        await database.migrate(lambda: migrate_engine(database.sync_url))
+        await database.close()
+        return database.url.database or ""
+
+    with ThreadPoolExecutor(1) as thread:  # not in the loop that a test may have
+        return thread.submit(asyncio.run, migrate()).result()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +65,20 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL that all tests of this process share; who stops it needs `tests.postgres.postgres` instead."""
     with postgres() as shared:
         yield shared
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a database with all tables, for others to be copies of."""
+    with postgres_server.database() as url:
+        yield migrated(url)
+
+
+@pytest.fixture
+def postgres_with_tables(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A database of this test's own that is up to date already."""
+    with postgres_server.database(postgres_template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.journal import Journal
 from tasks.records import TaskRecord
 from tasks.signals import Signals
 from tasks.status import TaskStatus
+from tests.conftest import migrated
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,27 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables, for others to be copies of."""
+    return Path(migrated(f"sqlite:///{tmp_path_factory.mktemp('template') / 'darkroom.db'}"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def with_tables(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is up to date already, once of each kind."""
+    if request.param == "sqlite":
+        copy = tmp_path / "darkroom.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), copy)
+        return f"sqlite:///{copy}"
+    url: str = request.getfixturevalue("postgres_with_tables")
+    return url
+
+
 @pytest.fixture
-async def shelf(database_url: str, tmp_path: Path) -> AsyncIterator[Shelf]:
+async def shelf(with_tables: str, tmp_path: Path) -> AsyncIterator[Shelf]:
     """Empty, on a database of each kind and a folder."""
-    database = Database(database_url)
-    await database.migrate()
+    database = Database(with_tables)
     feed = Feed()
     images = ImageStore((tmp_path / "images").as_uri(), database)
     signals = Signals(database)

@@ -86,9 +86,9 @@ def test_the_clock_that_runs_out_first_decides(
 
 
 async def test_what_waits_too_long_in_the_queue_ends_although_nobody_runs_it(
-    studio: Vendor, tmp_path: Path, database_url: str
+    studio: Vendor, tmp_path: Path, with_tables: str
 ) -> None:
-    async with node(studio, tmp_path, database_url, concurrency=1, queue_seconds=60) as at:
+    async with node(studio, tmp_path, with_tables, concurrency=1, queue_seconds=60) as at:
         blocking = await at.start(order("tiny", seconds=50))
         await until(at, blocking, TaskStatus.RUNNING)
         waiting = await at.start(order("tiny"))
@@ -136,14 +136,14 @@ async def test_a_generation_that_takes_too_long_is_given_up_and_perhaps_billed(
 
 
 async def test_what_has_waited_too_long_while_the_server_was_down_is_never_sent(
-    studio: Vendor, tmp_path: Path, database_url: str
+    studio: Vendor, tmp_path: Path, with_tables: str
 ) -> None:
-    async with node(studio, tmp_path, database_url, concurrency=1) as at:
+    async with node(studio, tmp_path, with_tables, concurrency=1) as at:
         await until(at, await at.start(order("tiny", seconds=50)), TaskStatus.RUNNING)
         waiting = [await at.start(order("tiny")) for _ in range(4)]
         for task in waiting:
             await older(at, task, 120)
-    async with node(studio, tmp_path, database_url, queue_seconds=60) as at:
+    async with node(studio, tmp_path, with_tables, queue_seconds=60) as at:
         found = [await failure(at, task) for task in waiting]
 
     assert {one.code for one in found} == {FailureCode.QUEUE_TIMED_OUT}
@@ -151,15 +151,15 @@ async def test_what_has_waited_too_long_while_the_server_was_down_is_never_sent(
 
 
 async def test_a_job_whose_time_ran_out_while_the_server_was_down_is_looked_at_once_more(
-    studio: Vendor, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with node(studio, tmp_path, database_url) as at:
+    async with node(studio, tmp_path, with_tables) as at:
         done = await at.start(order("all_images", "[[sandbox: pause=0.05]]"))
         never = await at.start(order("placewise", "[[sandbox: pause=60]]"))
         for task in (done, never):
             await until(at, task, TaskStatus.RUNNING)
     monkeypatch.setattr(run, "LOOK_SECONDS", 2.0)
-    async with node(studio, tmp_path, database_url, generation_seconds=0.01) as at:
+    async with node(studio, tmp_path, with_tables, generation_seconds=0.01) as at:
         assert (await failure(at, never)).code is FailureCode.GENERATION_TIMED_OUT
         async with asyncio.timeout(20):
             await ended(at, done)

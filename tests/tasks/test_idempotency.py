@@ -29,11 +29,11 @@ async def test_the_same_key_at_the_same_instant_on_two_connections_is_one_task(s
 
 
 async def test_the_same_key_at_the_same_instant_on_several_nodes_is_one_task_and_one_charge(
-    tmp_path: Path, postgres_url: str
+    tmp_path: Path, postgres_with_tables: str
 ) -> None:
     async with AsyncExitStack() as stack:
         studio = await stack.enter_async_context(vendor(tmp_path))
-        nodes = [await stack.enter_async_context(node(studio, tmp_path, postgres_url)) for _ in range(2)]
+        nodes = [await stack.enter_async_context(node(studio, tmp_path, postgres_with_tables)) for _ in range(2)]
         for key in ("first", "second", "third"):
             started = await asyncio.gather(*(nodes[number % 2].start(order("tiny", key=key)) for number in range(12)))
             assert len({task.id for task in started}) == 1
@@ -43,9 +43,9 @@ async def test_the_same_key_at_the_same_instant_on_several_nodes_is_one_task_and
 
 
 async def test_the_same_key_for_something_else_is_refused_also_at_the_same_instant(
-    tmp_path: Path, database_url: str
+    tmp_path: Path, with_tables: str
 ) -> None:
-    async with vendor(tmp_path) as studio, node(studio, tmp_path, database_url) as at:
+    async with vendor(tmp_path) as studio, node(studio, tmp_path, with_tables) as at:
         orders = [order("tiny", "a square", key="shared"), order("tiny", "another square", key="shared")]
         results = await asyncio.gather(*(at.start(one) for one in orders * 4), return_exceptions=True)
         tasks = {result.id for result in results if not isinstance(result, BaseException)}

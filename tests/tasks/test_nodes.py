@@ -47,11 +47,11 @@ async def studio(tmp_path: Path) -> AsyncIterator[Vendor]:
 
 
 @pytest.fixture
-async def pair(studio: Vendor, tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[Darkroom, Darkroom]]:
+async def pair(studio: Vendor, tmp_path: Path, postgres_with_tables: str) -> AsyncIterator[tuple[Darkroom, Darkroom]]:
     """One that works, and one that only serves clients."""
     async with AsyncExitStack() as stack:
-        worker = await stack.enter_async_context(node(studio, tmp_path, postgres_url, lease_seconds=2))
-        api = await stack.enter_async_context(node(studio, tmp_path, postgres_url, works=False))
+        worker = await stack.enter_async_context(node(studio, tmp_path, postgres_with_tables, lease_seconds=2))
+        api = await stack.enter_async_context(node(studio, tmp_path, postgres_with_tables, works=False))
         yield worker, api
 
 
@@ -108,11 +108,11 @@ async def test_canceling_works_from_the_node_that_does_not_run_the_task(
 
 
 async def test_a_task_that_waits_on_another_node_is_canceled_where_it_stands(
-    studio: Vendor, tmp_path: Path, postgres_url: str
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str
 ) -> None:
     async with (
-        node(studio, tmp_path, postgres_url, concurrency=1) as worker,
-        node(studio, tmp_path, postgres_url, works=False) as api,
+        node(studio, tmp_path, postgres_with_tables, concurrency=1) as worker,
+        node(studio, tmp_path, postgres_with_tables, works=False) as api,
     ):
         await until(api, await api.start(order("tiny", seconds=50)), TaskStatus.RUNNING)
         queued = await api.start(order("tiny"))
@@ -150,10 +150,10 @@ async def idle(at: Darkroom, task: TaskRecord) -> bool:
 
 
 async def test_what_a_killed_node_was_doing_is_taken_over_within_its_lease(
-    studio: Vendor, tmp_path: Path, postgres_url: str
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str
 ) -> None:
     environment = {
-        "DARKROOM_DATABASE_URL": postgres_url,
+        "DARKROOM_DATABASE_URL": postgres_with_tables,
         "DARKROOM_SANDBOX_URL": studio.url,
         "DARKROOM_LEASE_SECONDS": "2",
         "DARKROOM_OPENAI_IMAGES_CONCURRENCY": "1",
@@ -163,7 +163,7 @@ async def test_what_a_killed_node_was_doing_is_taken_over_within_its_lease(
         job = await clients.start(doomed, all_images("A dam [[sandbox: pause=0.5]]"))
         for task_id in (stream, job):
             await clients.until(doomed, task_id, "RUNNING")
-        async with node(studio, tmp_path, postgres_url, lease_seconds=2) as here:
+        async with node(studio, tmp_path, postgres_with_tables, lease_seconds=2) as here:
             tasks = [await here.history.task(key(task_id, "Task")) for task_id in (stream, job, waiting)]
             doomed.kill()
             killed = time.monotonic()
@@ -181,11 +181,11 @@ async def test_what_a_killed_node_was_doing_is_taken_over_within_its_lease(
 
 
 async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_and_cannot_write(
-    studio: Vendor, tmp_path: Path, postgres_url: str
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str
 ) -> None:
     async with (
-        node(studio, tmp_path, postgres_url, lease_seconds=2) as frozen,
-        node(studio, tmp_path, postgres_url, lease_seconds=2) as other,
+        node(studio, tmp_path, postgres_with_tables, lease_seconds=2) as frozen,
+        node(studio, tmp_path, postgres_with_tables, lease_seconds=2) as other,
     ):
         stream = await frozen.start(order("openai_images", "[[sandbox: pause=1.5]]", partial_images=1))
         job = await frozen.start(order("all_images", "[[sandbox: pause=0.3]]"))
@@ -214,16 +214,16 @@ async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_a
 
 
 async def test_a_node_that_is_stopped_hands_its_work_over_at_once(
-    studio: Vendor, tmp_path: Path, postgres_url: str
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str
 ) -> None:
-    leaving = darkroom(studio, tmp_path, postgres_url)
+    leaving = darkroom(studio, tmp_path, postgres_with_tables)
     await leaving.open()
     jobs = [await leaving.start(order("all_images", "[[sandbox: pause=0.4]]")) for _ in range(3)]
     retrying = await leaving.start(order("placewise", "[[sandbox: status=429 retry_after=2]]"))
     for task in jobs:
         await until(leaving, task, TaskStatus.RUNNING)
     await eventually(lambda: waits(leaving, retrying))
-    async with node(studio, tmp_path, postgres_url) as staying:
+    async with node(studio, tmp_path, postgres_with_tables) as staying:
         began = time.monotonic()
         await leaving.close()
         assert time.monotonic() - began < SOON
@@ -239,9 +239,9 @@ async def all_here(at: Darkroom, tasks: list[TaskRecord]) -> bool:
 
 
 async def test_a_stop_while_a_request_is_about_to_be_sent_leaves_it_unsent_for_the_next_node(
-    studio: Vendor, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leaving = darkroom(studio, tmp_path, database_url)
+    leaving = darkroom(studio, tmp_path, with_tables)
     await leaving.open()
     recorded, write = asyncio.Event(), leaving._database.write
 
@@ -256,7 +256,7 @@ async def test_a_stop_while_a_request_is_about_to_be_sent_leaves_it_unsent_for_t
     task = await leaving.start(order("tiny"))
     await recorded.wait()
     await leaving.close()
-    async with node(studio, tmp_path, database_url) as staying:
+    async with node(studio, tmp_path, with_tables) as staying:
         events = await ended(staying, task)
 
     assert isinstance(events[-1].change, Succeeded)

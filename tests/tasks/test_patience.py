@@ -119,12 +119,12 @@ async def test_a_database_that_comes_and_goes_costs_no_event_and_doubles_none(
 
 
 async def test_a_database_that_is_away_when_a_job_is_taken_up_again_costs_no_picture(
-    studio: Vendor, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with node(studio, tmp_path, database_url) as at:
+    async with node(studio, tmp_path, with_tables) as at:
         job = await at.start(order("all_images", "[[sandbox: pause=0.1]]"))
         await until(at, job, TaskStatus.RUNNING)
-    again = darkroom(studio, tmp_path, database_url)
+    again = darkroom(studio, tmp_path, with_tables)
     images_of, tries = again.history.images_of, iter([1, 2])
 
     async def away(task_ids: Any) -> Any:
@@ -210,7 +210,7 @@ async def test_a_store_that_refuses_for_too_long_fails_the_task_and_says_that_it
 
 
 async def test_a_server_that_is_stopped_while_its_store_refuses_does_not_wait_for_it(
-    studio: Vendor, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "LEAVING_SECONDS", 0.2)
     refused = asyncio.Event()
@@ -225,7 +225,7 @@ async def test_a_server_that_is_stopped_while_its_store_refuses_does_not_wait_fo
         raise StorageError("no space left on device")
 
     monkeypatch.setattr(ImageStore, "_put", refuse)
-    async with node(studio, tmp_path, database_url, storage_patience_seconds=600) as at:
+    async with node(studio, tmp_path, with_tables, storage_patience_seconds=600) as at:
         await at.start(order("tiny"))
         await refused.wait()
         began = time.monotonic()

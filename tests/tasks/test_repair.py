@@ -74,14 +74,14 @@ async def idle(at: Darkroom) -> None:
 
 
 async def test_a_task_that_no_queue_knows_is_queued_again_and_paid_once(
-    studio: Vendor, tmp_path: Path, database_url: str
+    studio: Vendor, tmp_path: Path, with_tables: str
 ) -> None:
-    async with node(studio, tmp_path, database_url, works=False) as api:
+    async with node(studio, tmp_path, with_tables, works=False) as api:
         never_queued, young = await api.start(order("tiny")), await api.start(order("tiny"))
         for task in (never_queued, young):
             await api._database.outside(lambda: api._engine._open_client.delete_workflow(task.id))  # noqa: B023
         await change(api, never_queued, created_at=now() - LONG_AGO / 4)
-    async with node(studio, tmp_path, database_url) as at:
+    async with node(studio, tmp_path, with_tables) as at:
         assert isinstance((await ended(at, never_queued))[-1].change, Succeeded)
         assert (await row(at, young)).status is TaskStatus.QUEUED, "it may just be on its way into the queue"
         assert await studio.charges(young.id) == 0
@@ -91,9 +91,9 @@ async def test_a_task_that_no_queue_knows_is_queued_again_and_paid_once(
 
 
 async def test_what_is_running_or_waiting_is_not_queued_a_second_time(
-    studio: Vendor, tmp_path: Path, database_url: str
+    studio: Vendor, tmp_path: Path, with_tables: str
 ) -> None:
-    async with node(studio, tmp_path, database_url, concurrency=1) as at:
+    async with node(studio, tmp_path, with_tables, concurrency=1) as at:
         running, waiting = await at.start(order("tiny", seconds=50)), await at.start(order("tiny"))
         await until(at, running, TaskStatus.RUNNING)
         for task in (running, waiting):
@@ -106,8 +106,8 @@ async def test_what_is_running_or_waiting_is_not_queued_a_second_time(
         assert (await row(at, waiting)).run == 1
 
 
-async def test_only_old_files_that_nobody_needs_are_swept(studio: Vendor, tmp_path: Path, database_url: str) -> None:
-    async with node(studio, tmp_path, database_url) as at:
+async def test_only_old_files_that_nobody_needs_are_swept(studio: Vendor, tmp_path: Path, with_tables: str) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
         task = await at.start(order("tiny"))
         await ended(at, task)
         await idle(at)
@@ -146,9 +146,7 @@ async def test_a_store_that_belongs_to_another_database_is_not_swept(studio: Ven
 
 
 async def test_an_empty_database_does_not_sweep_a_store_with_pictures(studio: Vendor, tmp_path: Path) -> None:
-    async with node(studio, tmp_path, f"sqlite:///{tmp_path / 'empty'}.db") as at:
-        for key in await at.images.keys("owner"):
-            await at.images.forget([key])
+    async with node(studio, tmp_path, f"sqlite:///{tmp_path / 'empty'}.db", works=False) as at:
         await at.images.put(picture("red"))
         age(tmp_path, *files(tmp_path))
         before = files(tmp_path)
@@ -221,16 +219,16 @@ async def test_runs_that_record_nothing_are_counted(shelf: Shelf) -> None:
 
 
 async def test_a_task_at_which_the_server_dies_again_and_again_is_given_up(
-    studio: Vendor, tmp_path: Path, database_url: str
+    studio: Vendor, tmp_path: Path, with_tables: str
 ) -> None:
-    async with node(studio, tmp_path, database_url) as at:
+    async with node(studio, tmp_path, with_tables) as at:
         patient, doomed = [await at.start(order("all_images", "[[sandbox: pause=60]]")) for _ in range(2)]
         for task in (patient, doomed):
             await until(at, task, TaskStatus.RUNNING)
-    async with node(studio, tmp_path, database_url, works=False) as at:
+    async with node(studio, tmp_path, with_tables, works=False) as at:
         await change(at, patient, idle_runs=MOST_IDLE_RUNS - 1)
         await change(at, doomed, idle_runs=MOST_IDLE_RUNS)
-    async with node(studio, tmp_path, database_url) as at:
+    async with node(studio, tmp_path, with_tables) as at:
         last = (await ended(at, doomed))[-1].change
         still = await row(at, patient)
 
@@ -240,16 +238,16 @@ async def test_a_task_at_which_the_server_dies_again_and_again_is_given_up(
     assert [await studio.charges(task.id) for task in (patient, doomed)] == [1, 1]
 
 
-async def test_stopping_in_good_order_is_no_crash(studio: Vendor, tmp_path: Path, database_url: str) -> None:
-    async with node(studio, tmp_path, database_url) as at:
+async def test_stopping_in_good_order_is_no_crash(studio: Vendor, tmp_path: Path, with_tables: str) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
         job = await at.start(order("all_images", "[[sandbox: pause=60]]"))
         await until(at, job, TaskStatus.RUNNING)
     for _ in range(2):
-        async with node(studio, tmp_path, database_url) as at:
+        async with node(studio, tmp_path, with_tables) as at:
 
             async def claimed() -> bool:
                 return (await row(at, job)).idle_runs == 1
 
             await eventually(claimed)
-    async with node(studio, tmp_path, database_url, works=False) as at:
+    async with node(studio, tmp_path, with_tables, works=False) as at:
         assert (await row(at, job)).idle_runs == 0

@@ -102,8 +102,8 @@ async def test_projects_that_wait_take_turns_whatever_the_order_of_arrival(
     await asyncio.to_thread(check)
 
 
-async def test_a_project_with_many_tasks_does_not_keep_another_one_waiting(tmp_path: Path, database_url: str) -> None:
-    async with vendor(tmp_path) as studio, node(studio, tmp_path, database_url, concurrency=1) as at:
+async def test_a_project_with_many_tasks_does_not_keep_another_one_waiting(tmp_path: Path, with_tables: str) -> None:
+    async with vendor(tmp_path) as studio, node(studio, tmp_path, with_tables, concurrency=1) as at:
         running = await at.start(order("tiny", seconds=50))
         await until(at, running, TaskStatus.RUNNING)
         tasks = [await at.start(order("tiny", project=project)) for project in (*("many",) * 5, "few", "few")]
