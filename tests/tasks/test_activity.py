@@ -133,7 +133,7 @@ async def test_a_task_that_leaves_the_filter_is_told_once_more(shelf: Shelf) -> 
 
 
 # SQLite has one writer: nothing commits late.
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("with_tables", ["postgresql"], indirect=True)
 async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
     early, late = await shelf.claimed(), await shelf.claimed()
     log = ActivityLog(shelf.database)
