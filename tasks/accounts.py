@@ -11,15 +11,16 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime
 
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 
 from providers.errors import ProviderError
 from tasks.circuit import CIRCUIT_STATE, Circuit, CircuitState
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
-from tasks.records import AccountRecord, now
+from tasks.records import now
 from tasks.signals import Signals
+from tasks.tables import ACCOUNTS
 
 log = logging.getLogger(__name__)
 
@@ -103,18 +104,18 @@ class Accounts:
             if state == self._stored.get(provider):
                 return
             try:
-                await self._database.write(lambda session: self._save(session, provider, state))
+                await self._database.write(lambda connection: self._save(connection, provider, state))
             except (DatabaseUnavailableError, SQLAlchemyError) as exc:
                 log.warning("The other nodes could not be told about the circuit of %s: %s", provider, exc)
             else:
                 self._stored[provider] = state
 
-    def _save(self, session: Session, provider: str, state: CircuitState) -> None:
-        record = session.get(AccountRecord, provider) or AccountRecord(provider=provider, circuit={})
-        record.circuit = CIRCUIT_STATE.dump_python(state, mode="json")
-        record.updated_at = now()
-        session.add(record)
-        self._signals.send(session, CIRCUIT_SIGNAL, provider)
+    def _save(self, connection: Connection, provider: str, state: CircuitState) -> None:
+        values = {"circuit": CIRCUIT_STATE.dump_python(state, mode="json"), "updated_at": now()}
+        change = ACCOUNTS.update().where(ACCOUNTS.c.provider == provider).values(values)
+        if connection.execute(change).rowcount == 0:
+            connection.execute(ACCOUNTS.insert(), values | {"provider": provider})
+        self._signals.send(connection, CIRCUIT_SIGNAL, provider)
 
     def _changed_elsewhere(self, provider: str) -> None:
         if provider in self._circuits:
@@ -125,8 +126,9 @@ class Accounts:
     async def _load(self, provider: str) -> None:
         """Take over what another node has written; what this node has learned since its own last word stays."""
         async with self._storing[provider]:
-            record = await self._database.read(lambda session: session.get(AccountRecord, provider))
-            found = None if record is None else CIRCUIT_STATE.validate_python(record.circuit)
+            wanted = select(ACCOUNTS.c.circuit).where(ACCOUNTS.c.provider == provider)
+            circuit = await self._database.read(lambda connection: connection.execute(wanted).scalar_one_or_none())
+            found = None if circuit is None else CIRCUIT_STATE.validate_python(circuit)
             if found is None or found == self._stored.get(provider):
                 return
             self._stored[provider] = found

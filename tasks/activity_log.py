@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal_column, tuple_
-from sqlmodel import Session, col, func, select
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, tuple_
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
 from tasks.events import TaskEvent, change_of, image_id_of
-from tasks.records import DEFAULT_PROJECT, EventRecord, ImageRecord, TaskRecord
+from tasks.history import images_in
+from tasks.records import DEFAULT_PROJECT
+from tasks.tables import EVENTS, TASKS, task_of
 
 LAST = (1 << 63) - 1
 PAGE = 500
@@ -72,26 +72,24 @@ class ActivityLog:
     async def end(self) -> Position:
         """Where the log ends now."""
         if not self._database.sqlite:
-            settled = await self._database.read(
-                lambda session: session.connection().execute(select(SETTLED)).scalar_one()
-            )
+            settled = await self._database.read(lambda connection: connection.execute(select(SETTLED)).scalar_one())
             return Position(settled - 1, LAST)
-        newest = await self._database.read(lambda session: session.exec(select(func.max(EventRecord.position))).one())
-        return Position(0, newest or 0)
+        newest = select(func.max(EVENTS.c.position))
+        return Position(0, await self._database.read(lambda connection: connection.execute(newest).scalar_one()) or 0)
 
     async def after(self, position: Position) -> Sequence[LoggedEvent]:
         """The next events, at most `PAGE` of them, in order."""
-        return await self._database.read(lambda session: self._after(session, position))
+        return await self._database.read(lambda connection: self._after(connection, position))
 
-    def _after(self, session: Session, position: Position) -> list[LoggedEvent]:
-        records = session.exec(self._page(position)).all()
-        tasks = self._by_id(session, TaskRecord, {record.task_id for record in records})
-        changes = [change_of(record) for record in records]
-        wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
-        images = self._by_id(session, ImageRecord, wanted)
+    def _after(self, connection: Connection, position: Position) -> list[LoggedEvent]:
+        records = connection.execute(self._page(position)).all()
+        wanted = select(TASKS).where(TASKS.c.id.in_({record.task_id for record in records}))
+        tasks = {row.id: task_of(row) for row in connection.execute(wanted)} if records else {}
+        changes = [change_of(record.kind, record.payload) for record in records]
+        images = images_in(connection, changes)
         return [
             LoggedEvent(
-                Position(record.transaction or 0, record.position or 0),
+                Position(record.transaction or 0, record.position),
                 TaskEvent(
                     tasks[record.task_id], record.sequence, record.at, change, images.get(image_id_of(change) or "")
                 ),
@@ -99,16 +97,11 @@ class ActivityLog:
             for record, change in zip(records, changes, strict=True)
         ]
 
-    def _page(self, position: Position) -> SelectOfScalar[EventRecord]:
-        place, transaction = col(EventRecord.position), col(EventRecord.transaction)
-        events = select(EventRecord).where(col(EventRecord.project) == self._project).limit(PAGE)
+    def _page(self, position: Position) -> Select[Any]:
+        place, transaction = EVENTS.c.position, EVENTS.c.transaction
+        events = select(EVENTS).where(EVENTS.c.project == self._project).limit(PAGE)
         if self._database.sqlite:
             return events.where(place > position.position).order_by(place)
         return events.where(
             tuple_(transaction, place) > (position.transaction, position.position), transaction < SETTLED
         ).order_by(transaction, place)
-
-    @staticmethod
-    def _by_id(session: Session, kind: Any, ids: set[str]) -> dict[str, Any]:
-        found = session.exec(select(kind).where(col(kind.id).in_(ids))).all() if ids else ()
-        return {one.id: one for one in found}

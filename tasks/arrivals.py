@@ -84,6 +84,6 @@ def _key(task_id: str, arrival: Arrival) -> str:
     return f"{_folder(task_id)}/{arrival.kind.value}-{arrival.index}"
 
 
-def task_of(key: str) -> str:
+def task_id_in(key: str) -> str:
     """The task that the note under this key is about."""
     return key.split("/")[1]

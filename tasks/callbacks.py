@@ -11,16 +11,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from secrets import token_urlsafe
+from typing import Any
 
-from sqlalchemy import delete
-from sqlmodel import Session, col, select
+from sqlalchemy import Connection, Row, select
 
 from providers.contract import Delivery
 from tasks.database import Database
 from tasks.images import ImageStore
 from tasks.patience import patiently
-from tasks.records import CallbackRecord, DeliveryRecord, TaskRecord
+from tasks.records import TaskRecord, now
 from tasks.signals import Signals
+from tasks.tables import CALLBACKS, DELIVERIES, TASKS
 
 DELIVERY_SIGNAL = "delivery"
 """The hint to other nodes that something was sent to a callback; its text is the callback's token."""
@@ -41,16 +43,16 @@ class Callbacks:
     async def open(self, task: TaskRecord, base_url: str) -> TaskCallback:
         """The callback of a task; the same one again after a restart."""
 
-        def find_or_make(session: Session) -> CallbackRecord:
-            statement = select(CallbackRecord).where(col(CallbackRecord.task_id) == task.id)
-            record = session.exec(statement).one_or_none()
-            if record is None:
-                record = CallbackRecord(task_id=task.id, project=task.project)
-                session.add(record)
-            return record
+        def find_or_make(connection: Connection) -> str:
+            earlier = select(CALLBACKS.c.token).where(CALLBACKS.c.task_id == task.id)
+            token: str | None = connection.execute(earlier).scalar_one_or_none()
+            if token is None:
+                token = token_urlsafe(32)
+                values = {"token": token, "task_id": task.id, "project": task.project, "created_at": now()}
+                connection.execute(CALLBACKS.insert(), values)
+            return token
 
-        record = await self._database.write(find_or_make)
-        return TaskCallback(self, record.token, base_url)
+        return TaskCallback(self, await self._database.write(find_or_make), base_url)
 
     async def deliver(self, token: str, media_type: str, body: bytes) -> bool:
         """Keep what was sent, and wake whoever waits for it. False when there is no such callback."""
@@ -58,14 +60,15 @@ class Callbacks:
             return False
         key = f"deliveries/{hashlib.sha256(body).hexdigest()}"
         await self._images.keep(key, body)
-        delivery = DeliveryRecord(token=token, media_type=media_type[:200], body=key)
-        await self._database.write(lambda session: self._add(session, delivery))
+        delivery = {"token": token, "media_type": media_type[:200], "body": key, "at": now()}
+
+        def add(connection: Connection) -> None:
+            connection.execute(DELIVERIES.insert(), delivery)
+            self._signals.send(connection, DELIVERY_SIGNAL, token)
+
+        await self._database.write(add)
         self._tell(token)
         return True
-
-    def _add(self, session: Session, delivery: DeliveryRecord) -> None:
-        session.add(delivery)
-        self._signals.send(session, DELIVERY_SIGNAL, delivery.token)
 
     def _tell(self, token: str) -> None:
         if token in self._news:
@@ -74,16 +77,17 @@ class Callbacks:
     async def forget(self, ended_before: datetime) -> None:
         """Delete what was reported on tasks that ended before a time. The sweep deletes the bodies."""
         ended = (
-            select(col(CallbackRecord.token))
-            .join(TaskRecord, col(TaskRecord.id) == col(CallbackRecord.task_id))
-            .where(col(TaskRecord.finished_at) < ended_before)
+            select(CALLBACKS.c.token)
+            .join(TASKS, TASKS.c.id == CALLBACKS.c.task_id)
+            .where(TASKS.c.finished_at < ended_before)
         )
-        statement = delete(DeliveryRecord).where(col(DeliveryRecord.token).in_(ended))
-        await self._database.write(lambda session: session.connection().execute(statement))
+        statement = DELIVERIES.delete().where(DELIVERIES.c.token.in_(ended))
+        await self._database.write(lambda connection: connection.execute(statement))
 
     async def known(self, token: str) -> bool:
         """Whether there is such a callback."""
-        return await self._database.read(lambda session: session.get(CallbackRecord, token)) is not None
+        wanted = select(CALLBACKS.c.token).where(CALLBACKS.c.token == token)
+        return await self._database.read(lambda connection: connection.execute(wanted).first()) is not None
 
     async def deliveries(self, token: str) -> AsyncGenerator[Delivery, None]:
         """What has been sent to a callback, from its beginning on, without an end."""
@@ -93,20 +97,20 @@ class Callbacks:
                 self._news[token].clear()
                 records = await self._after(token, last)
                 for record in records:
-                    last = record.number or last
+                    last = record.number
                     yield Delivery(record.media_type, await self._images.kept(record.body))
                 if not records:
                     await self._wait(token)
         finally:
             self._news.pop(token, None)
 
-    async def _after(self, token: str, last: int) -> Sequence[DeliveryRecord]:
+    async def _after(self, token: str, last: int) -> Sequence[Row[Any]]:
         statement = (
-            select(DeliveryRecord)
-            .where(col(DeliveryRecord.token) == token, col(DeliveryRecord.number) > last)
-            .order_by(col(DeliveryRecord.number))
+            select(DELIVERIES)
+            .where(DELIVERIES.c.token == token, DELIVERIES.c.number > last)
+            .order_by(DELIVERIES.c.number)
         )
-        return await patiently(lambda: self._database.read(lambda session: session.exec(statement).all()))
+        return await patiently(lambda: self._database.read(lambda connection: connection.execute(statement).all()))
 
     async def _wait(self, token: str) -> None:
         try:

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlalchemy import Connection, select
 
 from tasks.cancellation import CANCELLATION, NEVER_SENT, Cancellation
 from tasks.database import Database
 from tasks.events import Canceled, CancelRequested, TaskEvent
-from tasks.journal import TASKS, Journal
-from tasks.records import JsonObject, TaskRecord, now
+from tasks.journal import Journal
+from tasks.records import JsonObject, now
 from tasks.signals import Signals
 from tasks.status import TERMINAL, TaskStatus
+from tasks.tables import TASKS
 from tasks.uninterrupted import uninterrupted
 
 CANCEL_SIGNAL = "cancel"
@@ -63,10 +64,8 @@ class Cancels:
         """Look into the table for wishes that nobody told this node about."""
         if not self._wishes:
             return
-        wanted = select(col(TaskRecord.id)).where(
-            col(TaskRecord.id).in_(list(self._wishes)), col(TaskRecord.cancel_requested_at).is_not(None)
-        )
-        for task_id in await self._database.read(lambda session: session.exec(wanted).all()):
+        wanted = select(TASKS.c.id).where(TASKS.c.id.in_(list(self._wishes)), TASKS.c.cancel_requested_at.is_not(None))
+        for task_id in await self._database.read(lambda connection: connection.execute(wanted).scalars().all()):
             self._tell(task_id)
 
     def _tell(self, task_id: str) -> None:
@@ -74,16 +73,16 @@ class Cancels:
             wish.set()
 
     async def _request(self, task_id: str) -> TaskEvent | None:
-        def request(session: Session) -> TaskEvent | None:
+        def request(connection: Connection) -> TaskEvent | None:
             one, at = TASKS.c.id == task_id, now()
             waiting = (one, TASKS.c.status == TaskStatus.QUEUED)
             values = canceled(NEVER_SENT) | {"run": TASKS.c.run + 1, "cancel_requested_at": at}
-            event = self._journal.change(session, waiting, Canceled(NEVER_SENT), **values)
+            event = self._journal.change(connection, waiting, Canceled(NEVER_SENT), **values)
             if event is None:
                 on_its_way = (one, TASKS.c.status.not_in(TERMINAL), TASKS.c.cancel_requested_at.is_(None))
-                event = self._journal.change(session, on_its_way, CancelRequested(), cancel_requested_at=at)
+                event = self._journal.change(connection, on_its_way, CancelRequested(), cancel_requested_at=at)
             if event is not None:
-                self._signals.send(session, CANCEL_SIGNAL, task_id)
+                self._signals.send(connection, CANCEL_SIGNAL, task_id)
             return event
 
         event = await self._database.write(request)

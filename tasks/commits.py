@@ -15,11 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, event, inspect
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session as AnySession
-from sqlalchemy.orm import make_transient
-from sqlmodel import Session
 
 from tasks.errors import DatabaseUnavailableError
 
@@ -43,26 +40,11 @@ PRIMARY = 0xFF
 """The bits of an error code that say what kind of error it is."""
 
 
-class PieceSession(Session):
-    """A session that knows what it has inserted."""
-
-    def __init__(self, connection: Connection, *, alone: bool) -> None:
-        self.inserted: list[object] = []
-        mode: Any = "rollback_only" if alone else "create_savepoint"
-        super().__init__(connection, join_transaction_mode=mode, expire_on_commit=False)
-
-
-@event.listens_for(PieceSession, "pending_to_persistent")
-def _remember(session: AnySession, record: object) -> None:
-    cast(PieceSession, session).inserted.append(record)
-
-
 class Piece(Generic[T]):
     """One transaction that somebody waits for."""
 
-    def __init__(self, work: Callable[[Session], T]) -> None:
+    def __init__(self, work: Callable[[Connection], T]) -> None:
         self._work = work
-        self._inserted: list[object] = []
         self._result: T | None = None
         self._error: BaseException | None = None
         self.loop = asyncio.get_running_loop()
@@ -73,20 +55,17 @@ class Piece(Generic[T]):
         """Why it has not happened."""
         return self._error
 
-    def do(self, connection: Connection, *, alone: bool) -> None:
+    def do(self, connection: Connection) -> None:
         """Do the work in the transaction of `connection`. What goes wrong is undone, and kept for the caller."""
         try:
-            with understood(), PieceSession(connection, alone=alone) as session, session.begin():
-                self._inserted = session.inserted
-                self._result = self._work(session)
+            with understood(), _savepoint(_driver(connection)):
+                self._result = self._work(connection)
         except BaseException as exc:  # noqa: BLE001 - the caller gets it
             self.fail(exc)
 
     def fail(self, error: BaseException) -> None:
         """It has not happened, or nobody knows."""
         self._error = RuntimeError(f"{error!r} in a transaction") if isinstance(error, StopIteration) else error
-        for record in self._inserted:
-            _forget_insert(record)
 
     def settle(self) -> None:
         """Tell the caller, who may have gone. Called on the event loop."""
@@ -169,7 +148,7 @@ class Queue:
         try:
             with self._engine.begin() as connection:
                 for piece in pieces:
-                    piece.do(connection, alone=len(pieces) == 1)
+                    piece.do(connection)
                     if piece.error is not None and _undone(connection):
                         # Some errors undo everything since BEGIN, whatever was asked to be undone.
                         raise piece.error
@@ -209,17 +188,24 @@ def _undone(connection: Connection) -> bool:
     return not _driver(connection).in_transaction
 
 
+@contextmanager
+def _savepoint(driver: sqlite3.Connection) -> Iterator[None]:
+    """What the block has changed is undone when it raises. Said to the driver itself: through all of SQLAlchemy these
+    words cost more than a small write."""
+    driver.execute("SAVEPOINT piece")
+    try:
+        yield
+    except BaseException:
+        if driver.in_transaction:
+            driver.execute("ROLLBACK TO piece")
+        raise
+    finally:
+        if driver.in_transaction:
+            driver.execute("RELEASE piece")
+
+
 def _driver(connection: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, connection.connection.dbapi_connection)
-
-
-def _forget_insert(record: object) -> None:
-    """Let a record be inserted by another try, under another number: SQLite gives the old one to somebody else."""
-    make_transient(record)
-    mapper = inspect(record).mapper
-    column = mapper.local_table.autoincrement_column
-    if column is not None:
-        setattr(record, mapper.get_property_by_column(column).key, None)
 
 
 def _settle(pieces: Sequence[Piece[Any]]) -> None:
@@ -231,19 +217,3 @@ def _settle(pieces: Sequence[Piece[Any]]) -> None:
     for loop in {piece.loop for piece in pieces}:
         with suppress(RuntimeError):  # closed: nobody waits there any more
             loop.call_soon_threadsafe(settle, loop)
-
-
-def lighten_savepoints(engine: Engine) -> None:
-    """Say these three to the driver itself: through all of SQLAlchemy they cost more than a small write."""
-
-    def say(words: str) -> Callable[[Connection, str], None]:
-        def to_driver(connection: Connection, name: str) -> None:
-            if not _undone(connection):
-                _driver(connection).execute(f"{words} {name}")
-
-        return to_driver
-
-    dialect: Any = engine.dialect
-    dialect.do_savepoint = say("SAVEPOINT")
-    dialect.do_release_savepoint = say("RELEASE")
-    dialect.do_rollback_to_savepoint = say("ROLLBACK TO")

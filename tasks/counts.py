@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import or_
-from sqlmodel import col, select
+from sqlalchemy import or_, select
 
 from tasks.database import Database
 from tasks.history import TaskFilter, conditions
-from tasks.records import DEFAULT_PROJECT, TaskRecord, now
+from tasks.records import DEFAULT_PROJECT, now
 from tasks.status import TERMINAL, TaskStatus
+from tasks.tables import TASKS
 
 RECENTLY = timedelta(hours=1)
 """How far back the tasks that have ended are counted."""
@@ -37,12 +37,12 @@ class Counts:
 
     async def of(self, filter: TaskFilter) -> TaskCounts:
         """The tasks that match and have not ended, and those that match and were started in the last hour."""
-        status, created_at = col(TaskRecord.status), col(TaskRecord.created_at)
-        statement = select(status, created_at, col(TaskRecord.submitted_at)).where(
+        status, created_at = TASKS.c.status, TASKS.c.created_at
+        statement = select(status, created_at, TASKS.c.submitted_at).where(
             *conditions(filter, self._project),
             or_(status.not_in(TERMINAL), created_at >= now() - RECENTLY),
         )
-        rows = await self._database.read(lambda session: session.exec(statement).all())
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
         waits = [(submitted - created).total_seconds() for _, created, submitted in rows if submitted is not None]
         return TaskCounts(Counter(status for status, _, _ in rows), _median(waits))
 

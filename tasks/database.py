@@ -1,6 +1,6 @@
 """The database, SQLite or PostgreSQL, behind two ways in: to read, and to write.
 
-Work on it is a plain function over a session that runs in a thread, a whole transaction at a time: on SQLite that
+Work on it is a plain function over a connection that runs in a thread, a whole transaction at a time: on SQLite that
 costs a quarter of what an asynchronous driver does, which changes threads for every statement.
 """
 
@@ -16,7 +16,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, make_url
-from sqlmodel import Session
 
 from tasks.errors import NewerDatabaseError
 from tasks.lock import DatabaseLock
@@ -63,16 +62,16 @@ class Database:
             if also is not None:
                 await uninterrupted(asyncio.to_thread(also))
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction: committed when it returns, rolled back when it raises.
 
         On PostgreSQL `work` may be called again, when it collided with another transaction: it should change nothing
-        but the session. A caller that is cancelled does not interrupt it once it has begun (`tasks.uninterrupted`
+        but the database. A caller that is cancelled does not interrupt it once it has begun (`tasks.uninterrupted`
         makes sure it does). Raises `DatabaseUnavailableError`.
         """
         return await self._transactions.write(work)
 
-    async def read(self, work: Callable[[Session], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on a consistent view; it must not change anything. Raises `DatabaseUnavailableError`."""
         return await self._transactions.read(work)
 

@@ -34,9 +34,8 @@ from dbos._schemas import SCHEMA_PLACEHOLDER
 from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
 from dbos._utils import INTERNAL_QUEUE_NAME
-from sqlalchemy import CursorResult, Select, Update, select
+from sqlalchemy import Connection, CursorResult, Select, Update, select
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import Session
 
 from providers.limits import Limits
 from tasks.database import Database
@@ -144,12 +143,12 @@ class Engine:
             on_conflict="always_update",
         )
 
-    def enqueue(self, session: Session, task_id: str, queue: str, turn: int) -> None:
+    def enqueue(self, connection: Connection, task_id: str, queue: str, turn: int) -> None:
         """Put a task into a queue, inside the caller's transaction; lower turns go first. `wake` after the commit."""
         options = EnqueueOptions(
             workflow_name=WORKFLOW, queue_name=queue, workflow_id=task_id, app_version=VERSION, priority=turn + 1
         )
-        self._open_client.enqueue_in_transaction(session.connection(), options, task_id)
+        self._open_client.enqueue_in_transaction(connection, options, task_id)
 
     def wake(self, queue: str) -> None:
         """Look into a queue now, and not at the next poll."""
@@ -179,13 +178,13 @@ class Engine:
             .where(rows.c.workflow_uuid == task_id, rows.c.status == "ENQUEUED")
             .values(status="CANCELLED", queue_name=None, updated_at=at, completed_at=at)
         )
-        await self._database.write(lambda session: self._execute(session, statement))
+        await self._database.write(lambda connection: self._execute(connection, statement))
 
     async def owners(self) -> set[str]:
         """The nodes that own running tasks, dead or alive."""
         rows = self._system.tables.workflow_status
         owners = select(rows.c.executor_id).where(rows.c.status == "PENDING").distinct()
-        found = await self._database.read(lambda session: self._execute(session, owners).scalars().all())
+        found = await self._database.read(lambda connection: self._execute(connection, owners).scalars().all())
         return {name for name in found if name}
 
     async def recover(self, nodes: Collection[str]) -> int:
@@ -216,7 +215,7 @@ class Engine:
     async def enqueue_again(self, task_id: str, queue: str, turn: int) -> None:
         """Queue a task anew that the engine had lost."""
         await self._database.outside(lambda: self._open_client.delete_workflow(task_id))
-        await self._database.write(lambda session: self.enqueue(session, task_id, queue, turn))
+        await self._database.write(lambda connection: self.enqueue(connection, task_id, queue, turn))
         self.wake(queue)
 
     async def clean_up(self, before: datetime, most: int) -> int:
@@ -318,11 +317,11 @@ class Engine:
                 if queue.backlog:
                     queue.woken.set()
 
-    def _record_ended(self, ended: list[tuple[str, str]], session: Session) -> None:
+    def _record_ended(self, ended: list[tuple[str, str]], connection: Connection) -> None:
         """Whatever was taken over meanwhile is left alone."""
         rows, at = self._system.tables.workflow_status, int(time.time() * 1000)
         self._execute(
-            session,
+            connection,
             rows.update()
             .where(
                 rows.c.workflow_uuid.in_([task_id for task_id, _ in ended]),
@@ -332,10 +331,10 @@ class Engine:
             .values(status="SUCCESS", owner_xid=None, updated_at=at, completed_at=at),
         )
 
-    def _execute(self, session: Session, statement: Select[tuple[str | None]] | Update) -> CursorResult[Any]:
+    def _execute(self, connection: Connection, statement: Select[tuple[str | None]] | Update) -> CursorResult[Any]:
         """A statement on DBOS's tables; where those are depends on the database."""
         options = {"schema_translate_map": {SCHEMA_PLACEHOLDER: self._system.schema}}
-        return session.connection().execute(statement.execution_options(**options))
+        return connection.execute(statement.execution_options(**options))
 
     @property
     def _system(self) -> SystemDatabase:

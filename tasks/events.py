@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter
 from providers.contract import ProgressOrigin
 from tasks.cancellation import Cancellation
 from tasks.failure import Failure
-from tasks.records import EventRecord, ImageRecord, JsonObject, TaskRecord
+from tasks.records import ImageRecord, JsonObject, TaskRecord
 from tasks.status import TaskStatus
 
 
@@ -182,9 +182,9 @@ def payload_of(change: Change) -> JsonObject:
     return payload
 
 
-def change_of(record: EventRecord) -> Change:
+def change_of(kind: str, payload: JsonObject) -> Change:
     """The change that a line of the log describes."""
-    return _ADAPTERS[record.kind].validate_python(record.payload)
+    return _ADAPTERS[kind].validate_python(payload)
 
 
 def moves(change: Change) -> bool:

@@ -8,14 +8,21 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func
-from sqlmodel import Session, col, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
 from tasks.events import Change, TaskEvent, change_of, image_id_of, moves
-from tasks.records import DEFAULT_PROJECT, EventRecord, ImageKind, ImageRecord, TaskRecord
+from tasks.records import DEFAULT_PROJECT, ImageKind, ImageRecord, TaskRecord
 from tasks.status import TaskStatus
+from tasks.tables import EVENTS, IMAGES, TASKS, image_of, task_of
+
+TASK = select(TASKS).where(TASKS.c.id == bindparam("id"), TASKS.c.project == bindparam("project"))
+EVENTS_AFTER = (
+    select(EVENTS)
+    .where(EVENTS.c.task_id == bindparam("task_id"), EVENTS.c.sequence > bindparam("after"))
+    .order_by(EVENTS.c.sequence)
+)
 
 LARGEST_NUMBER = 1 << 63
 PAGE_LIMIT = 100
@@ -78,15 +85,15 @@ def number_of(cursor: str) -> int:
 
 def conditions(filter: TaskFilter, project: str) -> list[ColumnElement[bool]]:
     """What a row of the table must fulfil to match."""
-    found: list[ColumnElement[bool]] = [col(TaskRecord.project) == project]
+    found: list[ColumnElement[bool]] = [TASKS.c.project == project]
     if filter.providers:
-        found.append(col(TaskRecord.provider).in_(filter.providers))
+        found.append(TASKS.c.provider.in_(filter.providers))
     if filter.statuses:
-        found.append(col(TaskRecord.status).in_(filter.statuses))
+        found.append(TASKS.c.status.in_(filter.statuses))
     if filter.created_after is not None:
-        found.append(col(TaskRecord.created_at) >= filter.created_after)
+        found.append(TASKS.c.created_at >= filter.created_after)
     if filter.created_before is not None:
-        found.append(col(TaskRecord.created_at) < filter.created_before)
+        found.append(TASKS.c.created_at < filter.created_before)
     return found
 
 
@@ -108,6 +115,13 @@ def finished(images: Iterable[ImageRecord]) -> list[ImageRecord]:
     return [image for image in whole if image.kind is ImageKind.FINAL or image.index not in bought]
 
 
+def images_in(connection: Connection, changes: Iterable[Change]) -> dict[str, ImageRecord]:
+    """The pictures that changes are about, by their ids."""
+    wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
+    rows = connection.execute(select(IMAGES).where(IMAGES.c.id.in_(wanted))) if wanted else ()
+    return {row.id: image_of(row) for row in rows}
+
+
 class History:
     """What has happened, for one project."""
 
@@ -117,20 +131,18 @@ class History:
 
     async def task(self, task_id: str) -> TaskRecord | None:
         """The task with this id."""
-        return (await self.tasks_by_id([task_id])).get(task_id)
+        return await self._database.read(lambda connection: self._task(connection, task_id))
 
     async def tasks_by_id(self, task_ids: Iterable[str]) -> dict[str, TaskRecord]:
         """The tasks with these ids; unknown ones are missing."""
-        statement = select(TaskRecord).where(
-            col(TaskRecord.id).in_(list(task_ids)), col(TaskRecord.project) == self._project
-        )
-        found = await self._database.read(lambda session: session.exec(statement).all())
-        return {task.id: task for task in found}
+        statement = select(TASKS).where(TASKS.c.id.in_(list(task_ids)), TASKS.c.project == self._project)
+        found = await self._database.read(lambda connection: connection.execute(statement).all())
+        return {row.id: task_of(row) for row in found}
 
     async def page(self, request: PageRequest) -> Page:
         """One page of the list of tasks. Tasks that arrive meanwhile neither shift nor repeat anything."""
         wanted = conditions(request.filter, self._project)
-        number = col(TaskRecord.number)
+        number = TASKS.c.number
         after, before = (number.__lt__, number.__gt__) if request.newest_first else (number.__gt__, number.__lt__)
         if request.after is not None:
             wanted.append(after(number_of(request.after)))
@@ -138,30 +150,27 @@ class History:
             wanted.append(before(number_of(request.before)))
         descending = request.newest_first is not request.from_end
         statement = (
-            select(TaskRecord)
-            .where(*wanted)
-            .order_by(number.desc() if descending else number.asc())
-            .limit(request.size + 1)
+            select(TASKS).where(*wanted).order_by(number.desc() if descending else number.asc()).limit(request.size + 1)
         )
-        rows = list(await self._database.read(lambda session: session.exec(statement).all()))
-        more, tasks = len(rows) > request.size, rows[: request.size]
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        more, tasks = len(rows) > request.size, [task_of(row) for row in rows[: request.size]]
         if request.from_end:
             return Page(tasks[::-1], has_next=request.before is not None, has_previous=more)
         return Page(tasks, has_next=more, has_previous=request.after is not None)
 
     async def count(self, filter: TaskFilter) -> int:
         """How many tasks match."""
-        statement = select(func.count()).select_from(TaskRecord).where(*conditions(filter, self._project))
-        return await self._database.read(lambda session: session.exec(statement).one())
+        statement = select(func.count()).select_from(TASKS).where(*conditions(filter, self._project))
+        return await self._database.read(lambda connection: connection.execute(statement).scalar_one())
 
     async def image(self, image_id: str) -> ImageRecord | None:
         """The picture with this id."""
-        return next(iter(await self._images(col(ImageRecord.id) == image_id)), None)
+        return next(iter(await self._images(IMAGES.c.id == image_id)), None)
 
     async def images_of(self, task_ids: Iterable[str]) -> dict[str, list[ImageRecord]]:
         """All pictures of each of these tasks, in order."""
         found: dict[str, list[ImageRecord]] = {task_id: [] for task_id in task_ids}
-        for image in await self._images(col(ImageRecord.task_id).in_(list(found))):
+        for image in await self._images(IMAGES.c.task_id.in_(list(found))):
             found[image.task_id].append(image)
         return found
 
@@ -170,27 +179,29 @@ class History:
     ) -> tuple[TaskRecord | None, list[TaskEvent]]:
         """A task and its events after a sequence number, read in one view: the events end where the row stands, unless
         there are more than wanted."""
-        return await self._database.read(lambda session: self._events(session, task_id, after, most))
+        return await self._database.read(lambda connection: self._events(connection, task_id, after, most))
 
     def _events(
-        self, session: Session, task_id: str, after: int, most: int | None
+        self, connection: Connection, task_id: str, after: int, most: int | None
     ) -> tuple[TaskRecord | None, list[TaskEvent]]:
-        tasks = select(TaskRecord).where(col(TaskRecord.id) == task_id, col(TaskRecord.project) == self._project)
-        task = session.exec(tasks).one_or_none()
+        task = self._task(connection, task_id)
         if task is None or task.last_sequence <= after:
             return task, []
-        events = select(EventRecord).where(col(EventRecord.task_id) == task_id, col(EventRecord.sequence) > after)
-        records = session.exec(events.order_by(col(EventRecord.sequence)).limit(most)).all()
-        changes = [change_of(record) for record in records]
-        wanted = {image_id for change in changes if (image_id := image_id_of(change)) is not None}
-        images = session.exec(select(ImageRecord).where(col(ImageRecord.id).in_(wanted))).all() if wanted else ()
-        by_id = {image.id: image for image in images}
+        events = EVENTS_AFTER if most is None else EVENTS_AFTER.limit(most)
+        records = connection.execute(events, {"task_id": task_id, "after": after}).all()
+        changes = [change_of(record.kind, record.payload) for record in records]
+        images = images_in(connection, changes)
         return task, [
-            TaskEvent(task, record.sequence, record.at, change, by_id.get(image_id_of(change) or ""))
+            TaskEvent(task, record.sequence, record.at, change, images.get(image_id_of(change) or ""))
             for record, change in zip(records, changes, strict=True)
         ]
 
+    def _task(self, connection: Connection, task_id: str) -> TaskRecord | None:
+        row = connection.execute(TASK, {"id": task_id, "project": self._project}).one_or_none()
+        return None if row is None else task_of(row)
+
     async def _images(self, *conditions: ColumnElement[bool]) -> list[ImageRecord]:
-        order = (col(ImageRecord.index), col(ImageRecord.partial_image_index), col(ImageRecord.number))
-        statement = select(ImageRecord).where(col(ImageRecord.project) == self._project, *conditions).order_by(*order)
-        return list(await self._database.read(lambda session: session.exec(statement).all()))
+        order = (IMAGES.c.index, IMAGES.c.partial_image_index, IMAGES.c.number)
+        statement = select(IMAGES).where(IMAGES.c.project == self._project, *conditions).order_by(*order)
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [image_of(row) for row in rows]

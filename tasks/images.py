@@ -18,14 +18,13 @@ from urllib.request import url2pathname
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
 
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError, NotAnImageError, StorageError
 from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
-from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id
+from tasks.records import ImageKind, ImageRecord, TaskRecord
+from tasks.tables import IMAGES, new_image
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +52,7 @@ def image_record(
     provider_image_id: str | None = None,
 ) -> ImageRecord:
     """The row of a picture that is in the store."""
-    return ImageRecord(
-        id=new_id(),
+    return new_image(
         project=task.project,
         task_id=task.id,
         kind=kind,
@@ -126,9 +124,9 @@ class ImageStore:
         """Write a placeholder that is being made into the picture's row."""
         if (made := await making) is None:
             return
-        statement = update(ImageRecord).where(col(ImageRecord.id) == image_id).values(placeholder=made)
+        statement = IMAGES.update().where(IMAGES.c.id == image_id).values(placeholder=made)
         try:
-            await self._database.write(lambda session: session.exec(statement))
+            await self._database.write(lambda connection: connection.execute(statement))
         except (DatabaseUnavailableError, SQLAlchemyError) as exc:
             # Whoever asks for it next makes it again; the picture itself is safe.
             log.warning("The placeholder of image %s could not be kept: %s", image_id, exc)

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, inspect, literal_column, or_, select
-from sqlmodel import Session
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, literal_column, or_, select
 
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError, LostTaskError
 from tasks.events import Change, TaskEvent, payload_of
 from tasks.feed import Feed
 from tasks.patience import patiently
-from tasks.records import EventRecord, ImageRecord, TaskRecord, now
+from tasks.records import ImageRecord, TaskRecord, now
 from tasks.signals import Signals
 from tasks.status import TERMINAL
+from tasks.tables import EVENTS, IMAGES, TASKS, row_of, task_of
 from tasks.uninterrupted import uninterrupted
 
-T = TypeVar("T")
-
-# Plain tables and not the mapped classes: an event is written several times a second per task, and the unit of work
-# would cost more than everything else.
-TASKS = cast(Table, inspect(TaskRecord).local_table)
-EVENTS = cast(Table, inspect(EventRecord).local_table)
-IMAGES = cast(Table, inspect(ImageRecord).local_table)
-_FIELDS = tuple(inspect(TaskRecord).get_property_by_column(column).key for column in TASKS.columns)
-_TASK_COLUMNS = tuple(zip((column.name for column in TASKS.columns), _FIELDS, strict=True))[1:]
-_IMAGE_COLUMNS = tuple((column.name, column.name) for column in IMAGES.columns if column.name != "number")
 _TRANSACTION: ColumnElement[int] = literal_column("pg_current_xact_id()::text::bigint")
-
-_TEMPLATE = TaskRecord(provider="", sandbox=True, request={}, prompt="", fingerprint="")
 
 OPEN = TASKS.insert().returning(TASKS.c.number)
 CLAIM = (
@@ -63,11 +51,12 @@ class Journal:
         self._feed = feed
         self._signals = signals
 
-    def open(self, task: TaskRecord, change: Change, session: Session) -> TaskEvent:
+    def open(self, task: TaskRecord, change: Change, connection: Connection) -> TaskEvent:
         """Store a new task with its first event, inside the caller's transaction; `publish` it after the commit."""
-        task.last_sequence = 1
-        task.number = session.connection().execute(OPEN, row_of(task)).scalar_one()
-        return self._log(session, task, change, None)
+        row = row_of(task) | {"last_sequence": 1}
+        number = connection.execute(OPEN, row).scalar_one()
+        task = task.model_copy(update={"last_sequence": 1, "number": number})
+        return self._log(connection, task, change, None)
 
     async def claim(self, task_id: str, *, again: bool = False) -> TaskRecord | None:
         """Take over a task that has not ended: from now on earlier runs of it cannot write. None if it has ended.
@@ -75,9 +64,9 @@ class Journal:
         `again` is for a run of this same process that has failed: it is not a sign of a crash.
         """
 
-        def claim(session: Session) -> TaskRecord | None:
-            claimed = session.connection().execute(CLAIM, {"claimed_id": task_id, "idle": 0 if again else 1})
-            return _record(claimed.one_or_none())
+        def claim(connection: Connection) -> TaskRecord | None:
+            claimed = connection.execute(CLAIM, {"claimed_id": task_id, "idle": 0 if again else 1})
+            return _task(claimed.one_or_none())
 
         return await self._database.write(claim)
 
@@ -92,10 +81,10 @@ class Journal:
         """
         uncertain = False
 
-        def append(session: Session) -> TaskEvent:
-            if uncertain and (landed := self._landed(session, task, change, image)):
+        def append(connection: Connection) -> TaskEvent:
+            if uncertain and (landed := self._landed(connection, task, change, image)):
                 return landed
-            return self._append(session, task, change, image, values)
+            return self._append(connection, task, change, image, values)
 
         async def attempt() -> TaskEvent:
             nonlocal uncertain
@@ -118,25 +107,28 @@ class Journal:
         One that is here already is not stored again.
         """
 
-        def keep(session: Session) -> None:
+        def keep(connection: Connection) -> None:
             same = select(IMAGES.c.id).where(
                 IMAGES.c.task_id == task.id, IMAGES.c.kind == image.kind, IMAGES.c.index == image.index
             )
-            if session.connection().execute(same).first() is None:
-                image.late = True
-                session.connection().execute(IMAGES.insert(), row_of(image))
+            if connection.execute(same).first() is None:
+                connection.execute(IMAGES.insert(), row_of(image) | {"late": True})
 
         await uninterrupted(patiently(lambda: self._database.write(keep)))
 
     async def settle(self, task: TaskRecord, **values: Any) -> None:
         """Change the row of a claimed task that has ended, without an event."""
         statement = TASKS.update().where(TASKS.c.id == task.id, TASKS.c.run == task.run).values(**values)
-        await patiently(lambda: self._database.write(lambda session: session.connection().execute(statement)))
+        await patiently(lambda: self._database.write(lambda connection: connection.execute(statement)))
 
     def _append(
-        self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None, values: dict[str, Any]
+        self,
+        connection: Connection,
+        task: TaskRecord,
+        change: Change,
+        image: ImageRecord | None,
+        values: dict[str, Any],
     ) -> TaskEvent:
-        connection = session.connection()
         fence = {"claimed_id": task.id, "claimed_run": task.run}
         found = connection.execute(APPEND, fence | values | {"idle_runs": 0}).one_or_none()
         if found is None:
@@ -145,11 +137,11 @@ class Journal:
             connection.execute(IMAGES.insert(), row_of(image))
         # The claim makes this run the only one that changes anything else.
         changed = values | {"last_sequence": found.last_sequence, "cancel_requested_at": found.cancel_requested_at}
-        return self._log(session, task.model_copy(update=changed), change, image)
+        return self._log(connection, task.model_copy(update=changed), change, image)
 
     def change(
         self,
-        session: Session,
+        connection: Connection,
         conditions: Sequence[ColumnElement[bool]],
         change: Change,
         *,
@@ -160,19 +152,18 @@ class Journal:
 
         `publish` the event after the commit.
         """
-        connection = session.connection()
         statement = (
             TASKS.update()
             .where(*conditions)
             .values(last_sequence=TASKS.c.last_sequence + 1, **values)
             .returning(*TASKS.columns)
         )
-        task = _record(connection.execute(statement).one_or_none())
+        task = _task(connection.execute(statement).one_or_none())
         if task is None:
             return None
         if image is not None:
             connection.execute(IMAGES.insert(), row_of(image))
-        return self._log(session, task, change, image)
+        return self._log(connection, task, change, image)
 
     def publish(self, event: TaskEvent) -> None:
         """Tell the live subscribers about an event that has been committed: those of this node at once, those of the
@@ -180,7 +171,7 @@ class Journal:
         self._feed.publish(event)
         self._signals.tell(EVENT_SIGNAL, event.task.id)
 
-    def _log(self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None) -> TaskEvent:
+    def _log(self, connection: Connection, task: TaskRecord, change: Change, image: ImageRecord | None) -> TaskEvent:
         event = TaskEvent(task=task, sequence=task.last_sequence, at=now(), change=change, image=image)
         values = {
             "task_id": task.id,
@@ -191,31 +182,23 @@ class Journal:
             "at": event.at,
         }
         insert = EVENTS.insert() if self._database.sqlite else EVENTS.insert().values(transaction=_TRANSACTION)
-        session.connection().execute(insert, values)
+        connection.execute(insert, values)
         return event
 
     def _landed(
-        self, session: Session, task: TaskRecord, change: Change, image: ImageRecord | None
+        self, connection: Connection, task: TaskRecord, change: Change, image: ImageRecord | None
     ) -> TaskEvent | None:
         """The event of a commit whose answer was lost, if it was carried out."""
-        connection = session.connection()
         later = select(EVENTS).where(
             EVENTS.c.task_id == task.id, EVENTS.c.sequence > task.last_sequence, EVENTS.c.kind == change.kind
         )
         for line in connection.execute(later):
             if line.payload == payload_of(change):
-                row = _record(connection.execute(select(TASKS).where(TASKS.c.id == task.id)).one_or_none())
+                row = _task(connection.execute(select(TASKS).where(TASKS.c.id == task.id)).one_or_none())
                 if row is not None and row.run == task.run:
                     return TaskEvent(task=row, sequence=line.sequence, at=line.at, change=change, image=image)
         return None
 
 
-def _record(row: Any) -> TaskRecord | None:
-    # Copying one is a hundred times quicker than making one, whose every field is set by the mapper.
-    return None if row is None else _TEMPLATE.model_copy(update=dict(zip(_FIELDS, row, strict=True)))
-
-
-def row_of(record: TaskRecord | ImageRecord) -> dict[str, Any]:
-    """The values of a new row. The database gives it its number."""
-    columns = _TASK_COLUMNS if isinstance(record, TaskRecord) else _IMAGE_COLUMNS
-    return {name: getattr(record, field) for name, field in columns}
+def _task(row: Row[Any] | None) -> TaskRecord | None:
+    return None if row is None else task_of(row)

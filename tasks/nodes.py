@@ -13,11 +13,10 @@ import os
 import secrets
 import socket
 
-from sqlalchemy import delete, func, literal_column, update
-from sqlmodel import Session, col, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from tasks.database import Database
-from tasks.records import NodeRecord
+from tasks.tables import NODES
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +39,29 @@ class Nodes:
     async def join(self, name: str) -> None:
         """Be alive from now on."""
 
-        def join(session: Session) -> None:
-            at = session.connection().execute(select(func.now())).scalar_one()
-            session.add(NodeRecord(id=name, started_at=at, seen_at=at))
+        def join(connection: Connection) -> None:
+            at = connection.execute(select(func.now())).scalar_one()
+            connection.execute(NODES.insert(), {"id": name, "started_at": at, "seen_at": at})
 
         await self._database.write(join)
 
     async def beat(self, name: str) -> bool:
         """Say that it is alive. False when it has been taken for dead."""
-        statement = update(NodeRecord).where(col(NodeRecord.id) == name).values(seen_at=func.now())
-        return await self._database.write(lambda session: session.connection().execute(statement).rowcount == 1)
+        statement = NODES.update().where(NODES.c.id == name).values(seen_at=func.now())
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
 
     async def leave(self, name: str) -> None:
         """Be gone."""
-        statement = delete(NodeRecord).where(col(NodeRecord.id) == name)
-        await self._database.write(lambda session: session.connection().execute(statement))
+        statement = NODES.delete().where(NODES.c.id == name)
+        await self._database.write(lambda connection: connection.execute(statement))
 
     async def bury(self) -> None:
         """Strike off those that have not been heard of for the length of a lease."""
         oldest = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, literal_column(f"{self._lease:f}"))
-        statement = delete(NodeRecord).where(col(NodeRecord.seen_at) < oldest).returning(col(NodeRecord.id))
-        for (name,) in await self._database.write(lambda session: session.connection().execute(statement).all()):
+        statement = NODES.delete().where(NODES.c.seen_at < oldest).returning(NODES.c.id)
+        for (name,) in await self._database.write(lambda connection: connection.execute(statement).all()):
             log.warning("Node %s has not been heard of for %g seconds; its tasks are taken over", name, self._lease)
 
     async def alive(self) -> set[str]:
         """The names of those on the list."""
-        return set(await self._database.read(lambda session: session.exec(select(NodeRecord.id)).all()))
+        return set(await self._database.read(lambda connection: connection.execute(select(NODES.c.id)).scalars().all()))

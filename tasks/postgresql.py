@@ -16,7 +16,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import Session
 
 from tasks.errors import DatabaseUnavailableError
 
@@ -100,11 +99,11 @@ class PostgreSQL:
         # One view of the database for all the statements of a reader, as SQLite gives it by itself.
         self._reader = self._engine(READERS, isolation_level="REPEATABLE READ")
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction."""
         return await asyncio.get_running_loop().run_in_executor(self._writing, self._patiently, self._writer, work)
 
-    async def read(self, work: Callable[[Session], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on one view of the database."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._patiently, self._reader, work)
 
@@ -166,7 +165,7 @@ class PostgreSQL:
             else:
                 return
 
-    def _patiently(self, engine: Engine, work: Callable[[Session], T]) -> T:
+    def _patiently(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
         the pool: in both cases nothing of it has happened."""
         stale = False
@@ -174,9 +173,8 @@ class PostgreSQL:
         while True:
             committing = False
             try:
-                with Session(engine, expire_on_commit=False) as session, session.begin():
-                    done = work(session)
-                    session.flush()
+                with engine.begin() as connection:
+                    done = work(connection)
                     committing = True
             except DBAPIError as exc:
                 if _code(exc) in COLLIDED and collisions < COLLISIONS:

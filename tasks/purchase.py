@@ -13,6 +13,7 @@ from tasks.errors import NotForSaleError
 from tasks.history import History
 from tasks.images import ImageStore, image_record
 from tasks.records import ImageKind, ImageRecord, TaskRecord
+from tasks.tables import IMAGES, row_of
 from tasks.uninterrupted import uninterrupted
 
 
@@ -56,5 +57,5 @@ class Purchases:
             placeholder=await self._images.placeholder(data, stored.measured.format),
             provider_image_id=image.provider_image_id,
         )
-        await self._database.write(lambda session: session.add(bought))
+        await self._database.write(lambda connection: connection.execute(IMAGES.insert(), row_of(bought)))
         return bought

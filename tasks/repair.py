@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import or_
-from sqlmodel import Session, col, select
+from sqlalchemy import Connection, Select, or_, select
 
-from tasks.arrivals import FOLDER, Arrivals, task_of
+from tasks.arrivals import FOLDER, Arrivals, task_id_in
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.images import ImageStore
-from tasks.records import DeliveryRecord, ImageRecord, StoreRecord, TaskRecord, now
+from tasks.records import new_id, now
 from tasks.status import TERMINAL
+from tasks.tables import DELIVERIES, IMAGES, STORES, TASKS, task_of
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +52,16 @@ class Repair:
     async def stale(self) -> None:
         """Queue tasks again that have not ended and that the engine has lost, as after restoring an old back-up."""
         unfinished = (
-            select(TaskRecord)
-            .where(
-                or_(col(TaskRecord.status).not_in(TERMINAL), col(TaskRecord.listening)),
-                col(TaskRecord.created_at) < now() - SETTLED,
-            )
-            .order_by(col(TaskRecord.number))
+            select(TASKS)
+            .where(or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening), TASKS.c.created_at < now() - SETTLED)
+            .order_by(TASKS.c.number)
             .limit(BATCH)
         )
-        tasks = await self._database.read(lambda session: session.exec(unfinished).all())
-        if not tasks:
+        rows = await self._database.read(lambda connection: connection.execute(unfinished).all())
+        if not rows:
             return
-        lost = await self._engine.lost(task.id for task in tasks) - self._engine.running
-        for task in tasks:
+        lost = await self._engine.lost(row.id for row in rows) - self._engine.running
+        for task in map(task_of, rows):
             if task.id in lost:
                 log.warning("Task %s was %s, and in no queue; it is queued again", task.id, task.status.value)
                 await self._engine.enqueue_again(task.id, task.provider, task.turn)
@@ -96,7 +94,8 @@ class Repair:
         mine = f"{OWNER}/{await self._database.write(_identity)}"
         if owners := await self._images.keys(OWNER):
             return owners == [mine]
-        known = await self._database.read(lambda session: session.exec(select(ImageRecord.id).limit(1)).first())
+        any_picture = select(IMAGES.c.id).limit(1)
+        known = await self._database.read(lambda connection: connection.execute(any_picture).first())
         if known is None and await self._images.keys("originals"):
             return False
         await self._images.keep(mine, b"")
@@ -115,29 +114,30 @@ class Repair:
     async def _pictures(self, keys: Collection[str]) -> set[str]:
         hashes = {_hash(key): key for key in keys}
         noted = {arrival.stored.sha256 for arrival in await self._arrivals.noted()}
-        known = select(ImageRecord.sha256).where(col(ImageRecord.sha256).in_(hashes))
-        found = noted | set(await self._database.read(lambda session: session.exec(known).all()))
+        found = noted | await self._column(select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(hashes)))
         return {key for sha256, key in hashes.items() if sha256 in found}
 
     async def _notes(self, keys: Collection[str]) -> set[str]:
-        wanted = select(TaskRecord.id).where(
-            col(TaskRecord.id).in_({task_of(key) for key in keys}),
-            or_(col(TaskRecord.status).not_in(TERMINAL), col(TaskRecord.listening)),
+        wanted = select(TASKS.c.id).where(
+            TASKS.c.id.in_({task_id_in(key) for key in keys}),
+            or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening),
         )
-        found = set(await self._database.read(lambda session: session.exec(wanted).all()))
-        return {key for key in keys if task_of(key) in found}
+        found = await self._column(wanted)
+        return {key for key in keys if task_id_in(key) in found}
 
     async def _deliveries(self, keys: Collection[str]) -> set[str]:
-        known = select(DeliveryRecord.body).where(col(DeliveryRecord.body).in_(keys))
-        return set(await self._database.read(lambda session: session.exec(known).all()))
+        return await self._column(select(DELIVERIES.c.body).where(DELIVERIES.c.body.in_(keys)))
+
+    async def _column(self, wanted: Select[Any]) -> set[str]:
+        return set(await self._database.read(lambda connection: connection.execute(wanted).scalars().all()))
 
 
-def _identity(session: Session) -> str:
-    record = session.exec(select(StoreRecord)).first()
-    if record is None:
-        record = StoreRecord()
-        session.add(record)
-    return record.id
+def _identity(connection: Connection) -> str:
+    identity: str | None = connection.execute(select(STORES.c.id)).scalar()
+    if identity is None:
+        identity = new_id()
+        connection.execute(STORES.insert(), {"id": identity})
+    return identity
 
 
 def _hash(key: str) -> str:

@@ -13,8 +13,8 @@ from contextlib import aclosing
 from uuid import uuid4
 
 import psycopg
+from sqlalchemy import Connection
 from sqlalchemy import text as sql
-from sqlmodel import Session
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from tasks.database import Database
@@ -34,7 +34,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two attempts to listen again."""
 
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
+Listening = psycopg.AsyncConnection[tuple[object, ...]]
 
 
 class Signals:
@@ -45,7 +45,7 @@ class Signals:
         self._node = uuid4().hex
         self._handlers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
         self._gap_handlers: list[Callable[[], None]] = []
-        self._connection: Connection | None = None
+        self._connection: Listening | None = None
         self._listening: asyncio.Task[None] | None = None
         self._database = database
         self._to_tell: dict[str, None] = {}
@@ -59,14 +59,14 @@ class Signals:
         """Call `handler` when hints can be heard again after a while in which any may have been missed."""
         self._gap_handlers.append(handler)
 
-    def send(self, session: Session, kind: str, text: str) -> None:
-        """Send a hint if and when the transaction of `session` is committed. Raises ValueError when it is too long."""
+    def send(self, connection: Connection, kind: str, text: str) -> None:
+        """Send a hint if and when this transaction is committed. Raises ValueError when it is too long."""
         if self._url is None:
             return
         payload = f"{self._node}:{kind}:{text}"
         if len(payload.encode()) >= LIMIT:
             raise ValueError(f"a hint of {len(payload.encode())} bytes is too long; send an id instead: {text[:80]!r}…")
-        session.connection().execute(NOTIFY, {"channel": CHANNEL, "payload": payload})
+        connection.execute(NOTIFY, {"channel": CHANNEL, "payload": payload})
 
     def tell(self, kind: str, text: str) -> None:
         """Send a hint about something that has been committed, soon and together with others. A commit that carries a
@@ -82,7 +82,7 @@ class Signals:
             await asyncio.sleep(TOGETHER_SECONDS)
             payloads, self._to_tell = list(self._to_tell), {}
             try:
-                await self._database.write(lambda session: _notify(session, payloads))  # noqa: B023
+                await self._database.write(lambda connection: _notify(connection, payloads))  # noqa: B023
             except DatabaseUnavailableError as exc:
                 log.warning("The other nodes could not be told about %d changes: %s", len(payloads), exc)
 
@@ -157,8 +157,8 @@ class Signals:
             _call(handler, text)
 
 
-def _notify(session: Session, payloads: list[str]) -> None:
-    session.connection().execute(NOTIFY_ALL, {"channel": CHANNEL, "payloads": payloads})
+def _notify(connection: Connection, payloads: list[str]) -> None:
+    connection.execute(NOTIFY_ALL, {"channel": CHANNEL, "payloads": payloads})
 
 
 def _call(handler: Callable[..., None], *arguments: str) -> None:

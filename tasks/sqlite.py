@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlmodel import Session
 
-from tasks.commits import PRIMARY, Piece, Queue, lighten_savepoints, understood
+from tasks.commits import PRIMARY, Piece, Queue, understood
 
 T = TypeVar("T")
 
@@ -33,13 +32,13 @@ class SQLite:
         self._queue = Queue(self._writer)
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction."""
         piece = Piece(work)
         self._queue.put(piece)
         return await piece.future
 
-    async def read(self, work: Callable[[Session], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on one view of the database."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, work)
 
@@ -73,9 +72,9 @@ class SQLite:
         self._writer.dispose()
         self._reader.dispose()
 
-    def _read(self, work: Callable[[Session], T]) -> T:
-        with understood(), Session(self._reader, expire_on_commit=False) as session, session.begin():
-            return work(session)
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with understood(), self._reader.begin() as connection:
+            return work(connection)
 
 
 def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
@@ -102,7 +101,6 @@ def _engine(url: URL, *, begin: str, foreign_keys: bool = True) -> Engine:
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    lighten_savepoints(engine)
     return engine
 
 

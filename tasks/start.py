@@ -8,18 +8,21 @@ from dataclasses import dataclass
 
 import orjson
 from pydantic import BaseModel, JsonValue
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
 
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.errors import IdempotencyConflictError
 from tasks.events import StatusChanged, TaskEvent
 from tasks.journal import Journal
-from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord, new_id, now
+from tasks.records import DEFAULT_PROJECT, JsonObject, TaskRecord
 from tasks.signals import Signals
 from tasks.status import TaskStatus
+from tasks.tables import TASKS, new_task, task_of
 from tasks.turn import next_turn
+
+WITH_KEY = select(TASKS).where(TASKS.c.project == bindparam("project"), TASKS.c.idempotency_key == bindparam("key"))
 
 QUEUED_SIGNAL = "queued"
 """The hint to other nodes that a queue, the text of the hint, has more than this node can start."""
@@ -46,15 +49,15 @@ async def start(new: NewTask, *, database: Database, journal: Journal, engine: E
     Raises `IdempotencyConflictError` when the key belongs to another request.
     """
 
-    def store(session: Session) -> TaskRecord | TaskEvent:
-        task = _record(new)
-        if earlier := _earlier(session, task):
+    def store(connection: Connection) -> TaskRecord | TaskEvent:
+        asked = _record(new)
+        if earlier := _earlier(connection, asked):
             return earlier
-        task.turn = next_turn(session, task.project, task.provider)
-        event = journal.open(task, StatusChanged(TaskStatus.QUEUED), session)
-        engine.enqueue(session, task.id, task.provider, task.turn)
+        task = asked.model_copy(update={"turn": next_turn(connection, asked.project, asked.provider)})
+        event = journal.open(task, StatusChanged(TaskStatus.QUEUED), connection)
+        engine.enqueue(connection, task.id, task.provider, task.turn)
         if engine.full(task.provider):
-            signals.send(session, QUEUED_SIGNAL, task.provider)
+            signals.send(connection, QUEUED_SIGNAL, task.provider)
         return event
 
     try:
@@ -73,24 +76,24 @@ async def start(new: NewTask, *, database: Database, journal: Journal, engine: E
 
 async def retried(database: Database, task: TaskRecord, key: str | None) -> TaskRecord | None:
     """The task that repeats this one already, under that idempotency key."""
-    again = select(TaskRecord).where(
-        col(TaskRecord.project) == task.project,
-        col(TaskRecord.idempotency_key) == key,
-        col(TaskRecord.retried_from) == task.id,
-    )
-    return None if key is None else await database.read(lambda session: session.exec(again).one_or_none())
+    if key is None:
+        return None
+    found = await database.read(lambda connection: _with_key(connection, task.project, key))
+    return found if found is not None and found.retried_from == task.id else None
 
 
-def _earlier(session: Session, task: TaskRecord) -> TaskRecord | None:
+def _earlier(connection: Connection, task: TaskRecord) -> TaskRecord | None:
     if task.idempotency_key is None:
         return None
-    statement = select(TaskRecord).where(
-        col(TaskRecord.project) == task.project, col(TaskRecord.idempotency_key) == task.idempotency_key
-    )
-    earlier = session.exec(statement).one_or_none()
+    earlier = _with_key(connection, task.project, task.idempotency_key)
     if earlier is not None and earlier.fingerprint != task.fingerprint:
         raise IdempotencyConflictError(task.idempotency_key, earlier.id, earlier.number or 0)
     return earlier
+
+
+def _with_key(connection: Connection, project: str, key: str) -> TaskRecord | None:
+    row = connection.execute(WITH_KEY, {"project": project, "key": key}).one_or_none()
+    return None if row is None else task_of(row)
 
 
 def _record(new: NewTask) -> TaskRecord:
@@ -100,11 +103,7 @@ def _record(new: NewTask) -> TaskRecord:
         # What is missing may change between two clicks: a picture can arrive late.
         asked = {"retried_from": new.retried_from}
     model = request.get("model")
-    # Given here, because pydantic would look up how to call each factory.
-    return TaskRecord(
-        id=new_id(),
-        created_at=now(),
-        notices=[],
+    return new_task(
         project=new.project,
         provider=new.provider,
         sandbox=new.sandbox,

@@ -9,30 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, func, select
-from sqlalchemy.orm import aliased
-from sqlmodel import Session, col
+from sqlalchemy import Connection, bindparam, func, select
 
 from tasks.database import Database
-from tasks.records import TaskRecord
 from tasks.status import TaskStatus
+from tasks.tables import TASKS
 
-_OF_PROVIDER = col(TaskRecord.provider) == bindparam("provider")
+_OF_PROVIDER = TASKS.c.provider == bindparam("provider")
 _OWN = (
-    select(col(TaskRecord.turn))
-    .where(_OF_PROVIDER, col(TaskRecord.project) == bindparam("project"))
-    .order_by(col(TaskRecord.number).desc())
+    select(TASKS.c.turn)
+    .where(_OF_PROVIDER, TASKS.c.project == bindparam("project"))
+    .order_by(TASKS.c.number.desc())
     .limit(1)
 )
-_WAITING = select(func.min(col(TaskRecord.turn))).where(_OF_PROVIDER, col(TaskRecord.status) == TaskStatus.QUEUED)
-_NEWEST = select(func.max(col(TaskRecord.turn))).where(_OF_PROVIDER)
+_WAITING = select(func.min(TASKS.c.turn)).where(_OF_PROVIDER, TASKS.c.status == TaskStatus.QUEUED)
+_NEWEST = select(func.max(TASKS.c.turn)).where(_OF_PROVIDER)
 _STAND = select(_OWN.scalar_subquery(), _WAITING.scalar_subquery(), _NEWEST.scalar_subquery())
 """Where the queue stands: the turn of the project's newest task, of the first one that waits, and of the last."""
 
 
-def next_turn(session: Session, project: str, provider: str) -> int:
+def next_turn(connection: Connection, project: str, provider: str) -> int:
     """The turn of a new task, inside the transaction that stores it."""
-    connection = session.connection()
     last, first_waiting, highest = connection.execute(_STAND, {"provider": provider, "project": project}).one()
     now = first_waiting if first_waiting is not None else highest or 0
     return max(now, 0 if last is None else last + 1)
@@ -40,21 +37,18 @@ def next_turn(session: Session, project: str, provider: str) -> int:
 
 async def queue_positions(database: Database, task_ids: Iterable[str]) -> dict[str, int]:
     """The place of each task in the queue of its provider, from 1; tasks that are not waiting are missing."""
-    task, before = aliased(TaskRecord), aliased(TaskRecord)
+    task, before = TASKS.alias(), TASKS.alias()
     ahead = (
         select(func.count())
         .select_from(before)
         .where(
-            col(before.provider) == col(task.provider),
-            col(before.status) == TaskStatus.QUEUED,
-            (col(before.turn) < col(task.turn))
-            | ((col(before.turn) == col(task.turn)) & (col(before.number) < col(task.number))),
+            before.c.provider == task.c.provider,
+            before.c.status == TaskStatus.QUEUED,
+            (before.c.turn < task.c.turn) | ((before.c.turn == task.c.turn) & (before.c.number < task.c.number)),
         )
         .correlate(task)
         .scalar_subquery()
     )
-    statement = select(col(task.id), ahead).where(
-        col(task.id).in_(list(task_ids)), col(task.status) == TaskStatus.QUEUED
-    )
-    rows = await database.read(lambda session: session.connection().execute(statement).all())
+    statement = select(task.c.id, ahead).where(task.c.id.in_(list(task_ids)), task.c.status == TaskStatus.QUEUED)
+    rows = await database.read(lambda connection: connection.execute(statement).all())
     return {task_id: count + 1 for task_id, count in rows}

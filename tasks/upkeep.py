@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, col, select
 
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks
@@ -18,13 +18,14 @@ from tasks.engine import Engine
 from tasks.errors import DatabaseUnavailableError, TaskError
 from tasks.events import Failed, TaskEvent
 from tasks.failure import failed
-from tasks.journal import TASKS, Journal
+from tasks.journal import Journal
 from tasks.nodes import ONLY_NODE, Nodes, new_name
 from tasks.records import TaskRecord
 from tasks.repair import Repair
 from tasks.signals import Signals
 from tasks.start import QUEUED_SIGNAL
 from tasks.status import TaskStatus
+from tasks.tables import TASKS, task_of
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ class Upkeep:
                 await self._database.write(self._announce)
                 log.info("%d tasks are handed over to the other nodes", handed_over)
 
-    def _announce(self, session: Session) -> None:
+    def _announce(self, connection: Connection) -> None:
         for queue in self._engine.queues:
-            self._signals.send(session, QUEUED_SIGNAL, queue)
+            self._signals.send(connection, QUEUED_SIGNAL, queue)
 
     def _do(self, chore: Callable[[], Awaitable[None]], seconds: float) -> None:
         self._chores.append(asyncio.create_task(self._keep_doing(chore, seconds)))
@@ -141,20 +142,21 @@ class Upkeep:
 
     async def _expire(self) -> None:
         """End the tasks that have waited in the queue for too long."""
-        waiting = select(TaskRecord).where(
-            col(TaskRecord.status) == TaskStatus.QUEUED,
-            col(TaskRecord.created_at) < self._clocks.queue_began_before(),
+        waiting = (
+            select(TASKS)
+            .where(TASKS.c.status == TaskStatus.QUEUED, TASKS.c.created_at < self._clocks.queue_began_before())
+            .limit(100)
         )
-        for task in await self._database.read(lambda session: session.exec(waiting.limit(100)).all()):
-            await self._end(task)
+        for row in await self._database.read(lambda connection: connection.execute(waiting).all()):
+            await self._end(task_of(row))
 
     async def _end(self, task: TaskRecord) -> None:
         failure = self._clocks.failure(task)
 
-        def end(session: Session) -> TaskEvent | None:
+        def end(connection: Connection) -> TaskEvent | None:
             still = (TASKS.c.id == task.id, TASKS.c.status == TaskStatus.QUEUED)
             values = failed(failure) | {"run": TASKS.c.run + 1, "retry_at": None}
-            return self._journal.change(session, still, Failed(failure), **values)
+            return self._journal.change(connection, still, Failed(failure), **values)
 
         event = await self._database.write(end)
         if event is not None:

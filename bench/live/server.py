@@ -18,8 +18,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import uvicorn
-from sqlalchemy import inspect
-from sqlmodel import Session
+from sqlalchemy import Connection, inspect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -42,6 +41,7 @@ from tasks.images import image_record
 from tasks.records import ImageKind, ImageRecord, TaskRecord, now
 from tasks.settings import TaskSettings
 from tasks.status import TaskStatus
+from tasks.tables import new_task
 
 PICTURE_BYTES = 75_000
 """Of a file that is 100 KB in base64."""
@@ -71,8 +71,8 @@ class Publisher:
     async def prepare(self) -> None:
         """Store the tasks, with one event each, and a picture."""
         journal, database = self._darkroom._journal, self._darkroom._database
-        tasks = [
-            TaskRecord(
+        new = [
+            new_task(
                 id=f"{number:032x}",
                 provider="openai_images",
                 sandbox=True,
@@ -84,11 +84,10 @@ class Publisher:
             for number in range(self._count)
         ]
 
-        def store(session: Session) -> None:
-            for task in tasks:
-                journal.open(task, StatusChanged(TaskStatus.RUNNING), session)
+        def store(connection: Connection) -> list[TaskRecord]:
+            return [journal.open(task, StatusChanged(TaskStatus.RUNNING), connection).task for task in new]
 
-        await database.write(store)
+        tasks = await database.write(store)
         names = [attribute.key for attribute in inspect(TaskRecord).column_attrs]
         self._fields = [{name: getattr(task, name) for name in names} for task in tasks]
         stored = await self._darkroom.images.put(noise(PICTURE_BYTES))

@@ -25,6 +25,7 @@ from tasks.images import image_record
 from tasks.records import ImageKind, TaskRecord
 from tasks.settings import TaskSettings
 from tasks.status import TaskStatus
+from tasks.tables import new_task
 
 
 def noise(kilobytes: int) -> bytes:
@@ -97,9 +98,10 @@ class Stage:
 
     async def task(self) -> StagedTask:
         """A new task, with one event."""
-        record = TaskRecord(provider="openai_images", sandbox=True, request={}, prompt="x", fingerprint="x")
+        record = new_task(provider="openai_images", sandbox=True, request={}, prompt="x", fingerprint="x")
         journal, database = self.darkroom._journal, self.darkroom._database
-        await database.write(lambda session: journal.open(record, StatusChanged(TaskStatus.RUNNING), session))
+        running = StatusChanged(TaskStatus.RUNNING)
+        await database.write(lambda connection: journal.open(record, running, connection))
         claimed = await journal.claim(record.id)
         assert claimed is not None
         return StagedTask(claimed, self.darkroom)

@@ -122,7 +122,10 @@ async def test_webhooks_reach_the_callback_of_their_task(server: LiveServer) -> 
         .where(CallbackRecord.task_id == key(task_id, "Task"))
     )
 
-    assert await server.darkroom.callbacks._database.read(lambda session: session.exec(statement).one()) >= 1
+    assert (
+        await server.darkroom.callbacks._database.read(lambda connection: connection.execute(statement).scalar_one())
+        >= 1
+    )
 
 
 async def test_health_says_what_is_left_and_costs_nothing(server: LiveServer) -> None:

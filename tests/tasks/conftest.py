@@ -18,6 +18,7 @@ from tasks.journal import Journal
 from tasks.records import TaskRecord
 from tasks.signals import Signals
 from tasks.status import TaskStatus
+from tasks.tables import new_task
 from tests.conftest import migrated
 
 
@@ -34,8 +35,9 @@ class Shelf:
 
     async def claimed(self) -> TaskRecord:
         """A new task that this test has claimed."""
-        task = TaskRecord(provider="openai_images", sandbox=True, request={}, prompt="x", fingerprint="x")
-        await self.database.write(lambda session: self.journal.open(task, StatusChanged(TaskStatus.QUEUED), session))
+        task = new_task(provider="openai_images", sandbox=True, request={}, prompt="x", fingerprint="x")
+        queued = StatusChanged(TaskStatus.QUEUED)
+        await self.database.write(lambda connection: self.journal.open(task, queued, connection))
         claimed = await self.journal.claim(task.id)
         assert claimed is not None
         return claimed

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from providers.contract import ProgressOrigin
 from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
@@ -16,9 +16,9 @@ from tasks.activity_log import ActivityLog, LoggedEvent, Position, position_of
 from tasks.counts import Counts
 from tasks.events import NoticeGiven, Progressed, StatusChanged, Succeeded
 from tasks.history import TaskFilter
-from tasks.journal import TASKS
 from tasks.records import TaskRecord, now
 from tasks.status import TaskStatus
+from tasks.tables import TASKS
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
@@ -141,8 +141,8 @@ async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
     loop = asyncio.get_running_loop()
     written, commit = asyncio.Event(), asyncio.Event()
 
-    def dawdle(session: Session) -> None:
-        shelf.journal.change(session, [TASKS.c.id == late.id], NoticeGiven("late", None))
+    def dawdle(connection: Connection) -> None:
+        shelf.journal.change(connection, [TASKS.c.id == late.id], NoticeGiven("late", None))
         loop.call_soon_threadsafe(written.set)
         asyncio.run_coroutine_threadsafe(commit.wait(), loop).result()
 

@@ -55,7 +55,7 @@ async def older(at: Darkroom, task: TaskRecord, seconds: float) -> None:
     by = timedelta(seconds=seconds)
     values = {"created_at": row.created_at - by, "submitted_at": row.submitted_at and row.submitted_at - by}
     statement = update(TaskRecord).where(col(TaskRecord.id) == task.id).values(**values)
-    await at._database.write(lambda session: session.connection().execute(statement))
+    await at._database.write(lambda connection: connection.execute(statement))
 
 
 @pytest.mark.parametrize(

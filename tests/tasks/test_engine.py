@@ -9,7 +9,7 @@ from datetime import timedelta
 from importlib.metadata import version
 
 import pytest
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from providers.limits import Limits
 from tasks import engine
@@ -88,12 +88,12 @@ async def working(
 
 async def enqueue(database: Database, worker: Engine, *task_ids: str, turn: int = 0) -> None:
     for task_id in task_ids:
-        await database.write(lambda session: worker.enqueue(session, task_id, QUEUE, turn))  # noqa: B023
+        await database.write(lambda connection: worker.enqueue(connection, task_id, QUEUE, turn))  # noqa: B023
     worker.wake(QUEUE)
 
 
-def _break(worker: Engine, session: Session) -> None:
-    worker.enqueue(session, "rolled back", QUEUE, 0)
+def _break(worker: Engine, connection: Connection) -> None:
+    worker.enqueue(connection, "rolled back", QUEUE, 0)
     raise LookupError
 
 
@@ -104,7 +104,7 @@ async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_b
     runs.gate.set()
     async with working(database, runs) as worker:
         with pytest.raises(LookupError):
-            await database.write(lambda session: _break(worker, session))
+            await database.write(lambda connection: _break(worker, connection))
         await enqueue(database, worker, *(f"task {number}" for number in range(20)))
         await runs.until(lambda: len(runs.started) == 20 and runs.running == 0)
 
@@ -145,7 +145,7 @@ async def test_no_more_are_started_in_a_minute_than_the_account_takes(database: 
         await enqueue(database, worker, *(f"task {number}" for number in range(5)))
         await runs.until(lambda: len(runs.started) == 3)
         worker.wake(QUEUE)
-        await database.read(lambda session: None)
+        await database.read(lambda connection: None)
 
     assert len(runs.started) == 3
 

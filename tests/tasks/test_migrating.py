@@ -104,10 +104,10 @@ async def test_nodes_that_start_together_on_an_empty_database_all_succeed(databa
 async def test_a_migration_that_fails_leaves_nothing_of_it_behind(database_url: str) -> None:
     async with opened(database_url) as database:
         in_the_way = "create table callback_delivery (number integer)"
-        await database.write(lambda session: session.connection().execute(text(in_the_way)))
+        await database.write(lambda connection: connection.execute(text(in_the_way)))
         with pytest.raises(DBAPIError, match="callback_delivery"):
             await database.migrate()
-        await database.write(lambda session: session.connection().execute(text("drop table callback_delivery")))
+        await database.write(lambda connection: connection.execute(text("drop table callback_delivery")))
 
         await database.migrate()
 
@@ -116,7 +116,7 @@ async def test_what_the_engine_does_for_its_own_tables_comes_after_ours(database
     found: list[str] = []
 
     def also() -> None:
-        table = database.read(lambda session: session.connection().execute(text("select * from task")).keys())
+        table = database.read(lambda connection: connection.execute(text("select * from task")).keys())
         found.extend(asyncio.run(table))
 
     async with opened(database_url) as database:
@@ -172,9 +172,7 @@ async def test_a_database_that_does_not_exist_is_not_waited_for(postgres_server:
 async def test_a_database_of_a_newer_version_is_explained(database_url: str) -> None:
     database = Database(database_url)
     await database.migrate()
-    await database.write(
-        lambda session: session.connection().exec_driver_sql("update alembic_version set version_num='9999'")
-    )
+    await database.write(lambda connection: connection.exec_driver_sql("update alembic_version set version_num='9999'"))
     with pytest.raises(NewerDatabaseError, match="newer version of Darkroom"):
         await database.migrate()
     await database.close()

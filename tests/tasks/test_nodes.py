@@ -133,7 +133,7 @@ async def test_a_node_that_looks_for_lost_tasks_leaves_alone_what_another_one_ru
     task = await api.start(order("openai_images", "[[sandbox: pause=0.5]]", partial_images=1))
     await until(api, task, TaskStatus.RUNNING)
     long_ago = update(TaskRecord).values(created_at=task.created_at - timedelta(hours=1))
-    await api._database.write(lambda session: session.connection().execute(long_ago))
+    await api._database.write(lambda connection: connection.execute(long_ago))
     await api._upkeep._repair.stale()
 
     assert isinstance((await ended(api, task))[-1].change, Succeeded)
@@ -194,7 +194,7 @@ async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_a
         before = {frozen.node, other.node}
         # Both, because either may be the one that runs them.
         declare_dead = delete(NodeRecord).where(col(NodeRecord.id).in_(before))
-        await other._database.write(lambda session: session.connection().execute(declare_dead))
+        await other._database.write(lambda connection: connection.execute(declare_dead))
         lost, resumed = await ended(other, stream), await ended(other, job)
 
         async def late() -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import Session, func, select
+from sqlalchemy import Connection
+from sqlmodel import func, select
 
 from providers.contract import (
     Accepted,
@@ -86,7 +87,7 @@ class Unreliable:
         self._failing = True
         self.failures = 0
 
-    async def write(self, work: Callable[[Session], Any]) -> Any:
+    async def write(self, work: Callable[[Connection], Any]) -> Any:
         self._failing = not self._failing
         if self._failing:
             return await self._write(work)
@@ -156,7 +157,7 @@ async def test_a_database_that_is_away_while_a_report_is_awaited_costs_no_report
     await callbacks.deliver(callback.url.rpartition("/")[2], "image/png", picture())
     read, tries = shelf.database.read, iter([1, 2])
 
-    async def away(work: Callable[[Session], Any]) -> Any:
+    async def away(work: Callable[[Connection], Any]) -> Any:
         for _ in tries:
             raise DatabaseUnavailableError("the connection was lost")
         return await read(work)
@@ -247,5 +248,5 @@ async def test_a_late_picture_is_kept_once_whatever_the_database_answers(
     count = select(func.count()).select_from(ImageRecord).where(ImageRecord.task_id == task.id)
     events = select(func.count()).select_from(EventRecord).where(EventRecord.task_id == task.id)
 
-    assert await shelf.database.read(lambda session: session.exec(count).one()) == 1
-    assert await shelf.database.read(lambda session: session.exec(events).one()) == 1
+    assert await shelf.database.read(lambda connection: connection.execute(count).scalar_one()) == 1
+    assert await shelf.database.read(lambda connection: connection.execute(events).scalar_one()) == 1

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from sqlalchemy import text
-from sqlmodel import Session
+from sqlalchemy import Connection, text
 
 from tasks import postgresql
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
 from tests.postgres import PASSWORD, postgres
-from tests.tasks.test_database import prompts, task, write
+from tests.tasks.test_database import insert, prompts, task, write
 
 pytestmark = pytest.mark.anyio
 
@@ -29,16 +28,16 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-def say(session: Session, statement: str) -> object:
+def say(connection: Connection, statement: str) -> object:
     """Do one statement; its first value."""
-    result = session.connection().execute(text(statement))
+    result = connection.execute(text(statement))
     return result.scalar() if result.returns_rows else None
 
 
 async def test_every_connection_says_who_it_is_and_gives_up_on_the_dead(postgres_url: str) -> None:
     database = Database(f"{postgres_url}&application_name=mine&options=-c%20work_mem%3D5MB")
     names = ("timezone", "application_name", "idle_in_transaction_session_timeout", "work_mem")
-    shown = await database.read(lambda session: [say(session, f"show {name}") for name in names])
+    shown = await database.read(lambda connection: [say(connection, f"show {name}") for name in names])
     await database.close()
 
     # What the URL says itself has precedence.
@@ -77,10 +76,9 @@ async def test_a_database_that_is_away_is_said_to_be_and_is_used_again_when_it_i
 
 
 async def test_a_connection_that_dies_under_a_transaction_undoes_it(database: Database) -> None:
-    def die(session: Session) -> None:
-        session.add(task("x"))
-        session.flush()
-        say(session, "select pg_terminate_backend(pg_backend_pid())")
+    def die(connection: Connection) -> None:
+        insert(connection, task("x"))
+        say(connection, "select pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(DatabaseUnavailableError, match="terminating connection") as lost:
         await database.write(die)
@@ -92,12 +90,11 @@ async def test_a_connection_that_dies_under_a_transaction_undoes_it(database: Da
 async def test_a_transaction_whose_connection_had_died_before_is_done_again_by_itself(database: Database) -> None:
     record, tries = task("x"), []
 
-    def die_once(session: Session) -> None:
+    def die_once(connection: Connection) -> None:
         tries.append(record.id)
-        session.add(record)
-        session.flush()
+        insert(connection, record)
         if len(tries) == 1:
-            say(session, "select pg_terminate_backend(pg_backend_pid())")
+            say(connection, "select pg_terminate_backend(pg_backend_pid())")
 
     await database.write(die_once)
 
@@ -116,10 +113,10 @@ DIE_AT_COMMIT = (
 async def test_a_connection_that_dies_at_the_commit_leaves_it_open_whether_that_happened(database: Database) -> None:
     record = task("x")
     for statement in DIE_AT_COMMIT:
-        await database.write(lambda session, statement=statement: say(session, statement))  # type: ignore[misc]
+        await database.write(lambda connection, statement=statement: say(connection, statement))  # type: ignore[misc]
     with pytest.raises(DatabaseUnavailableError, match="perhaps committed") as lost:
         await write(database, record)
-    await database.write(lambda session: say(session, "drop trigger at_commit on task"))
+    await database.write(lambda connection: say(connection, "drop trigger at_commit on task"))
 
     assert lost.value.perhaps_committed
     # It did not, and whoever has looked can do it again.
@@ -130,9 +127,9 @@ async def test_a_connection_that_dies_at_the_commit_leaves_it_open_whether_that_
 
 async def test_a_constraint_that_is_checked_at_the_commit_is_still_a_mistake_of_the_caller(database: Database) -> None:
     table = "create table strict (n int unique deferrable initially deferred)"
-    await database.write(lambda session: say(session, table))
+    await database.write(lambda connection: say(connection, table))
     with pytest.raises(Exception, match="duplicate key") as refused:
-        await database.write(lambda session: say(session, "insert into strict values (1), (1)"))
+        await database.write(lambda connection: say(connection, "insert into strict values (1), (1)"))
 
     assert not isinstance(refused.value, DatabaseUnavailableError)
 
@@ -149,16 +146,16 @@ async def test_transactions_that_lock_each_other_out_both_happen_in_the_end(
     both = threading.Barrier(2)
     tries: list[int] = []
 
-    def update(first: int, second: int, session: Session) -> None:
+    def update(first: int, second: int, connection: Connection) -> None:
         tries.append(first)
-        say(session, f"update task set name = '{first}' where prompt = '{first}'")
+        say(connection, f"update task set name = '{first}' where prompt = '{first}'")
         if len(tries) <= 2:
             both.wait(20)
-        say(session, f"update task set name = '{first}' where prompt = '{second}'")
+        say(connection, f"update task set name = '{first}' where prompt = '{second}'")
 
     await asyncio.gather(
-        impatient.write(lambda session: update(1, 2, session)),
-        impatient.write(lambda session: update(2, 1, session)),
+        impatient.write(lambda connection: update(1, 2, connection)),
+        impatient.write(lambda connection: update(2, 1, connection)),
     )
     await impatient.close()
 
@@ -175,15 +172,15 @@ async def test_a_process_that_is_frozen_in_a_transaction_does_not_keep_its_rows(
     frozen, woken = threading.Event(), threading.Event()
     tries: list[object] = []
 
-    def freeze(session: Session) -> object:
-        tries.append(say(session, "update task set name = coalesce(name, '') || 'frozen ' returning name"))
+    def freeze(connection: Connection) -> object:
+        tries.append(say(connection, "update task set name = coalesce(name, '') || 'frozen ' returning name"))
         frozen.set()
         woken.wait(20)
-        return say(session, "select name from task")
+        return say(connection, "select name from task")
 
     freezing = asyncio.create_task(database.write(freeze))
     await asyncio.to_thread(frozen.wait, 20)
-    await database.write(lambda session: say(session, "update task set name = 'taken over '"))
+    await database.write(lambda connection: say(connection, "update task set name = 'taken over '"))
     woken.set()
 
     # What the frozen one had done is undone; it begins again, and sees what has happened meanwhile.
@@ -197,7 +194,7 @@ async def test_one_node_never_has_more_connections_than_it_says(database: Databa
     await asyncio.gather(*(write(database, task(str(number))) for number in range(50)))
     await asyncio.gather(*(prompts(database) for _ in range(50)))
     other = Database(postgres_url)
-    connections = await other.read(lambda session: session.connection().execute(count).scalar_one())
+    connections = await other.read(lambda connection: connection.execute(count).scalar_one())
     await other.close()
 
     assert connections <= postgresql.WRITERS + postgresql.READERS

@@ -42,7 +42,7 @@ async def studio(tmp_path: Path) -> AsyncIterator[Vendor]:
 async def change(at: Darkroom, task: TaskRecord, **values: Any) -> None:
     """Let the row of a task be otherwise."""
     statement = update(TaskRecord).where(col(TaskRecord.id) == task.id).values(**values)
-    await at._database.write(lambda session: session.connection().execute(statement))
+    await at._database.write(lambda connection: connection.execute(statement))
 
 
 async def row(at: Darkroom, task: TaskRecord) -> TaskRecord:

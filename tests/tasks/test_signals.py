@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from tasks.database import Database
 from tasks.signals import Signals
@@ -31,9 +31,9 @@ class Node:
     async def say(self, *texts: str) -> None:
         """Send hints in one transaction."""
 
-        def send(session: Session) -> None:
+        def send(connection: Connection) -> None:
             for text in texts:
-                self.signals.send(session, "news", text)
+                self.signals.send(connection, "news", text)
 
         await self.database.write(send)
 
@@ -65,7 +65,7 @@ async def test_hints_after_a_commit_are_told_together_and_each_once(postgres_url
         await other.say("the end")
 
         assert [await other.next() for _ in range(2)] == ["task 1", "task 2"]
-        assert await one.database.read(lambda session: True)
+        assert await one.database.read(lambda connection: True)
         assert other.heard.empty()
 
 
@@ -83,8 +83,8 @@ async def test_another_node_hears_what_was_committed_in_order_and_the_sender_doe
 async def test_a_hint_of_a_transaction_that_is_rolled_back_is_never_sent(postgres_url: str) -> None:
     async with nodes(postgres_url, postgres_url) as (one, other):
 
-        def fail(session: Session) -> None:
-            one.signals.send(session, "news", "never")
+        def fail(connection: Connection) -> None:
+            one.signals.send(connection, "news", "never")
             raise LookupError
 
         with pytest.raises(LookupError):
@@ -103,8 +103,8 @@ async def test_hints_of_another_kind_and_a_handler_that_fails_do_not_disturb(
             raise LookupError(text)
 
         other.signals.on("broken", fail)
-        await one.database.write(lambda session: one.signals.send(session, "broken", "x"))
-        await one.database.write(lambda session: one.signals.send(session, "unknown", "x"))
+        await one.database.write(lambda connection: one.signals.send(connection, "broken", "x"))
+        await one.database.write(lambda connection: one.signals.send(connection, "unknown", "x"))
         await one.say("still here")
 
         assert await other.next() == "still here"

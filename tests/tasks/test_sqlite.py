@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session
 
 from tasks import sqlite
 from tasks.database import Database
@@ -42,7 +41,7 @@ class Busy:
         self._database = database
         self._writing = asyncio.create_task(database.write(self._wait))
 
-    def _wait(self, session: Session) -> None:
+    def _wait(self, connection: Connection) -> None:
         self._begun.set()
         self._go_on.wait(20)
 
@@ -61,9 +60,9 @@ class Busy:
 
 
 async def test_what_was_committed_survives_a_power_cut(database: Database) -> None:
-    def read(session: Session) -> list[object]:
+    def read(connection: Connection) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys")
-        return [session.connection().execute(text(f"PRAGMA {name}")).scalar() for name in names]
+        return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
 
     assert await database.write(read) == ["wal", 2, 1]
 
@@ -71,9 +70,9 @@ async def test_what_was_committed_survives_a_power_cut(database: Database) -> No
 async def test_all_who_wait_share_a_commit_in_the_order_in_which_they_came(database: Database) -> None:
     said: list[str] = []
 
-    def listen(session: Session) -> None:
-        connection = cast(sqlite3.Connection, session.connection().connection.dbapi_connection)
-        connection.set_trace_callback(said.append)
+    def listen(connection: Connection) -> None:
+        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+        driver.set_trace_callback(said.append)
 
     await database.write(listen)
     busy = Busy(database)
@@ -106,10 +105,10 @@ async def test_who_is_cancelled_before_it_begins_is_not_done(database: Database)
 async def test_a_full_disk_undoes_all_who_were_written_together_and_they_can_try_again(database: Database) -> None:
     records = [task("small"), task("large" * 100_000), task("small too")]
 
-    def limit(session: Session, pages: int) -> None:
-        session.connection().execute(text(f"PRAGMA max_page_count={pages}"))
+    def limit(connection: Connection, pages: int) -> None:
+        connection.execute(text(f"PRAGMA max_page_count={pages}"))
 
-    await database.write(lambda session: limit(session, 60))
+    await database.write(lambda connection: limit(connection, 60))
     busy = Busy(database)
     ends = await busy.until(await busy.ask(*records))
 
@@ -118,7 +117,7 @@ async def test_a_full_disk_undoes_all_who_were_written_together_and_they_can_try
     assert not any(cast(DatabaseUnavailableError, end).perhaps_committed for end in ends)
     assert await prompts(database) == []
 
-    await database.write(lambda session: limit(session, 1_000_000))
+    await database.write(lambda connection: limit(connection, 1_000_000))
     await write(database, task("somebody else"))
     for record in records:
         await write(database, record)
@@ -147,7 +146,7 @@ FULL_AT_COMMIT = """
 import asyncio, resource, sys, threading
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
-from tests.tasks.test_database import prompts, task, write
+from tests.tasks.test_database import insert, prompts, task, write
 from tests.tasks.test_sqlite import Busy
 
 async def main(path):

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, update
-from sqlmodel import Session, col, select
+from sqlalchemy import Connection, select
 
 from tasks.events import StatusChanged
-from tasks.records import EventRecord, TaskRecord
+from tasks.records import TaskRecord
 from tasks.status import TaskStatus
+from tasks.tables import EVENTS, TASKS, new_task, task_of
 from tasks.turn import next_turn, queue_positions
 from tests.clients import eventually
 from tests.tasks.conftest import Shelf
@@ -24,32 +24,29 @@ from tests.tasks.node import node, order, until, vendor
 pytestmark = pytest.mark.anyio
 
 
-def arrive(shelf: Shelf, session: Session, project: str) -> TaskRecord:
+def arrive(shelf: Shelf, connection: Connection, project: str) -> TaskRecord:
     """A task of a project, stored as `tasks.start` does it."""
-    record = TaskRecord(
-        provider="tiny", project=project, sandbox=True, request={}, prompt="", fingerprint="", tags=[], notices=[]
-    )
-    record.turn = next_turn(session, project, record.provider)
-    shelf.journal.open(record, StatusChanged(TaskStatus.QUEUED), session)
-    return record
+    turn = next_turn(connection, project, "tiny")
+    record = new_task(provider="tiny", project=project, turn=turn, sandbox=True, request={}, prompt="", fingerprint="")
+    return shelf.journal.open(record, StatusChanged(TaskStatus.QUEUED), connection).task
 
 
-def waiting(session: Session) -> list[TaskRecord]:
+def waiting(connection: Connection) -> list[TaskRecord]:
     """Those that wait, in the order in which they are run."""
-    queued = select(TaskRecord).where(col(TaskRecord.status) == TaskStatus.QUEUED)
-    return list(session.exec(queued.order_by(col(TaskRecord.turn), col(TaskRecord.number))).all())
+    queued = select(TASKS).where(TASKS.c.status == TaskStatus.QUEUED).order_by(TASKS.c.turn, TASKS.c.number)
+    return [task_of(row) for row in connection.execute(queued)]
 
 
-def run_next(session: Session) -> None:
+def run_next(connection: Connection) -> None:
     """The next one waits no more."""
-    for one in waiting(session)[:1]:
-        statement = update(TaskRecord).where(col(TaskRecord.id) == one.id).values(status=TaskStatus.RUNNING)
-        session.connection().execute(statement)
+    for one in waiting(connection)[:1]:
+        statement = TASKS.update().where(TASKS.c.id == one.id).values(status=TaskStatus.RUNNING)
+        connection.execute(statement)
 
 
-def empty(session: Session) -> None:
-    for table in (EventRecord, TaskRecord):
-        session.connection().execute(delete(table))
+def empty(connection: Connection) -> None:
+    for table in (EVENTS, TASKS):
+        connection.execute(table.delete())
 
 
 def lead(projects: list[str]) -> int:
@@ -75,17 +72,17 @@ async def test_projects_that_wait_take_turns_whatever_the_order_of_arrival(
 ) -> None:
     loop = asyncio.get_running_loop()
 
-    def arrived(session: Session, what: list[str]) -> list[TaskRecord]:
-        empty(session)
+    def arrived(connection: Connection, what: list[str]) -> list[TaskRecord]:
+        empty(connection)
         for one in what:
             if one == "run":
-                run_next(session)
+                run_next(connection)
             else:
-                arrive(shelf, session, one)
-        return waiting(session)
+                arrive(shelf, connection, one)
+        return waiting(connection)
 
     async def queue_of(what: list[str]) -> tuple[list[TaskRecord], dict[str, int]]:
-        queue = await shelf.database.write(lambda session: arrived(session, what))
+        queue = await shelf.database.write(lambda connection: arrived(connection, what))
         return queue, await queue_positions(shelf.database, [one.id for one in queue])
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
