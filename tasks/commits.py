@@ -1,43 +1,26 @@
-"""One commit for everything that was waiting to be written to SQLite, in one thread.
+"""One commit for everything that was waiting to be written.
 
 A commit waits for the disk, and that takes longer than all the rest; so what has been asked for meanwhile goes into
-the next one together, each piece in a savepoint of its own.
+the next one together. How pieces of work share a transaction, and what becomes of the others when one of them fails, is
+each database's own affair.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
-
-from tasks.errors import DatabaseUnavailableError
+from sqlalchemy import Connection
 
 T = TypeVar("T")
 
 TOGETHER = 64
 """Most pieces of work in one commit."""
-
-AWAY = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-)
-"""Errors about the disk and about other processes, and not about what was asked."""
-PRIMARY = 0xFF
-"""The bits of an error code that say what kind of error it is."""
 
 
 class Piece(Generic[T]):
@@ -56,12 +39,8 @@ class Piece(Generic[T]):
         return self._error
 
     def do(self, connection: Connection) -> None:
-        """Do the work in the transaction of `connection`. What goes wrong is undone, and kept for the caller."""
-        try:
-            with understood(), _savepoint(_driver(connection)):
-                self._result = self._work(connection)
-        except BaseException as exc:  # noqa: BLE001 - the caller gets it
-            self.fail(exc)
+        """Do the work in the transaction of `connection`; may be called again when that has been undone."""
+        self._result = self._work(connection)
 
     def fail(self, error: BaseException) -> None:
         """It has not happened, or nobody knows."""
@@ -95,32 +74,41 @@ class Errand(Generic[T]):
 
 
 class Queue:
-    """Does pieces of work in the order in which they come, in one thread, with one commit for all that wait."""
+    """Does pieces of work in the order in which they come, in so many threads, and in as few commits as it can.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database-write")
+    `commit` does them in one transaction and lets those `fail` that have not happened; it must not raise.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Piece[Any]]], None], *, threads: int) -> None:
+        self._commit = commit
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database-write")
         self._waiting: deque[Piece[Any] | Errand[Any]] = deque()
         self._lock = threading.Lock()
-        self._busy = False
+        self._busy = 0
 
-    def put(self, piece: Piece[Any] | Errand[Any]) -> None:
-        """Have a piece done; its future says when."""
-        with self._lock:
-            if not self._busy:
-                self._thread.submit(self._work)
-                self._busy = True
-            self._waiting.append(piece)
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Have a piece of work done."""
+        piece = Piece(work)
+        self._put(piece)
+        return await piece.future
 
     async def outside(self, work: Callable[[], T]) -> T:
         """Do something else in the same thread, between two commits."""
         errand = Errand(work)
-        self.put(errand)
+        self._put(errand)
         return await asyncio.wrap_future(errand.future)
 
     def close(self) -> None:
         """Finish what is waiting."""
-        self._thread.shutdown()
+        self._pool.shutdown()
+
+    def _put(self, piece: Piece[Any] | Errand[Any]) -> None:
+        with self._lock:
+            if self._busy < self._threads:
+                self._pool.submit(self._work)
+                self._busy += 1
+            self._waiting.append(piece)
 
     def _work(self) -> None:
         while pieces := self._take():
@@ -134,78 +122,15 @@ class Queue:
 
     def _take(self) -> list[Piece[Any]] | Errand[Any]:
         with self._lock:
-            self._busy = bool(self._waiting)
             pieces: list[Piece[Any]] = []
             while self._waiting and len(pieces) < TOGETHER:
                 if isinstance(first := self._waiting[0], Errand):
                     return pieces or cast(Errand[Any], self._waiting.popleft())
                 pieces.append(first)
                 self._waiting.popleft()
+            if not pieces:
+                self._busy -= 1
             return pieces
-
-    def _commit(self, pieces: Sequence[Piece[Any]]) -> None:
-        committing = False
-        try:
-            with self._engine.begin() as connection:
-                for piece in pieces:
-                    piece.do(connection)
-                    if piece.error is not None and _undone(connection):
-                        # Some errors undo everything since BEGIN, whatever was asked to be undone.
-                        raise piece.error
-                committing = True
-        except BaseException as exc:  # noqa: BLE001 - the callers get it
-            for piece in pieces:
-                if piece.error is None:
-                    piece.fail(exc if len(pieces) == 1 and not _away(exc) else _lost(exc, committing=committing))
-
-
-@contextmanager
-def understood() -> Iterator[None]:
-    """Errors about the disk and about other processes become `DatabaseUnavailableError`."""
-    try:
-        yield
-    except DBAPIError as exc:
-        if not _away(exc):
-            raise
-        raise DatabaseUnavailableError(f"The database cannot be used now: {exc.orig}") from exc
-
-
-def _away(error: BaseException) -> bool:
-    code: int = getattr(error.orig, "sqlite_errorcode", 0) if isinstance(error, DBAPIError) else 0
-    return code & PRIMARY in AWAY
-
-
-def _lost(error: BaseException, *, committing: bool) -> DatabaseUnavailableError:
-    """What the callers hear whose work ended with somebody else's, or with the commit of all."""
-    reason = error.orig if isinstance(error, DBAPIError) else error
-    unknown = committing and _away(error)
-    lost = DatabaseUnavailableError(f"The database cannot be used now: {reason}", perhaps_committed=unknown)
-    lost.__cause__ = error
-    return lost
-
-
-def _undone(connection: Connection) -> bool:
-    return not _driver(connection).in_transaction
-
-
-@contextmanager
-def _savepoint(driver: sqlite3.Connection) -> Iterator[None]:
-    """What the block has changed is undone when it raises. Said to the driver itself: through all of SQLAlchemy these
-    words cost more than a small write."""
-    driver.execute("SAVEPOINT piece")
-    try:
-        yield
-    except BaseException:
-        if driver.in_transaction:
-            driver.execute("ROLLBACK TO piece")
-        raise
-    finally:
-        if driver.in_transaction:
-            driver.execute("RELEASE piece")
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, connection.connection.dbapi_connection)
 
 
 def _settle(pieces: Sequence[Piece[Any]]) -> None:

@@ -6,24 +6,26 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from tasks.commits import Piece, Queue
 from tasks.errors import DatabaseUnavailableError
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-WRITERS = 6
+WRITERS = 2
+"""More would mean that fewer share a commit; with one, whoever waits for a lock would keep all others waiting."""
 READERS = 4
 """Connections of one node, at most. The engine has its own, and a server takes 100 altogether if nobody changed it."""
 
@@ -93,7 +95,7 @@ class PostgreSQL:
     def __init__(self, url: URL) -> None:
         self._url = connecting(url)
         self._place = place(url)
-        self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="database-write")
+        self._queue = Queue(self._commit, threads=WRITERS)
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._writer = self._engine(WRITERS)
         # One view of the database for all the statements of a reader, as SQLite gives it by itself.
@@ -101,7 +103,7 @@ class PostgreSQL:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._writing, self._patiently, self._writer, work)
+        return await self._queue.write(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on one view of the database."""
@@ -113,7 +115,7 @@ class PostgreSQL:
 
     def close(self) -> None:
         """Finish what has begun, and close all connections."""
-        self._writing.shutdown()
+        self._queue.close()
         self._reading.shutdown()
         self._writer.dispose()
         self._reader.dispose()
@@ -165,6 +167,20 @@ class PostgreSQL:
             else:
                 return
 
+    def _commit(self, pieces: Sequence[Piece[Any]]) -> None:
+        """All pieces together; if one of them fails, each by itself."""
+        try:
+            self._patiently(self._writer, partial(_do, pieces))
+        except DatabaseUnavailableError as exc:
+            for piece in pieces:
+                piece.fail(exc)
+        except BaseException as exc:  # noqa: BLE001 - the callers get it
+            if len(pieces) == 1:
+                pieces[0].fail(exc)
+            else:
+                for piece in pieces:
+                    self._commit([piece])
+
     def _patiently(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
         the pool: in both cases nothing of it has happened."""
@@ -191,6 +207,11 @@ class PostgreSQL:
                     stale = True
             else:
                 return done
+
+
+def _do(pieces: Sequence[Piece[Any]], connection: Connection) -> None:
+    for piece in pieces:
+        piece.do(connection)
 
 
 def unavailable(error: DBAPIError) -> bool:
