@@ -47,7 +47,8 @@ class Database:
         return url.render_as_string(hide_password=False)
 
     def lock(self) -> None:
-        """Make sure that no other process works on the same SQLite file. Raises `AlreadyRunningError`."""
+        """Make sure that no other process works on the same SQLite file. Raises `AlreadyRunningError`, or
+        `DatabaseUnavailableError` where nothing can be written."""
         if self._lock is not None:
             self._lock.acquire()
 

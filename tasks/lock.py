@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from tasks.errors import AlreadyRunningError
+from tasks.errors import AlreadyRunningError, DatabaseUnavailableError
 
 
 class DatabaseLock:
@@ -18,11 +18,18 @@ class DatabaseLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Take it, or raise `AlreadyRunningError`. Taking it again changes nothing."""
+        """Take it, or raise `AlreadyRunningError`; `DatabaseUnavailableError` where nothing can be written. Taking it
+        again changes nothing."""
         if self._file is not None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("a+")
+        except OSError as exc:
+            raise DatabaseUnavailableError(
+                f"The database cannot be kept in {self._path.parent} ({exc.strerror}). Make that folder, and let this "
+                "user write there, or set DARKROOM_HOME or DARKROOM_DATABASE_URL to another place."
+            ) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+DATABASE_URL = "write sqlite:///path/to/file.db or postgresql://user:password@host:port/name"
 
 
 class TaskSettings(BaseSettings):
@@ -59,8 +63,15 @@ class TaskSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("sqlite:///", "postgresql://")):
-            raise ValueError("write sqlite:///path/to/file.db or postgresql://user:password@host/name")
+        if value is None:
+            return None
+        try:
+            url = make_url(value)
+        except (ArgumentError, ValueError) as exc:  # its message would show the password
+            raise ValueError(DATABASE_URL) from exc
+        file = url.database not in (None, "", ":memory:")
+        if not (url.drivername == "postgresql" or (url.drivername == "sqlite" and not url.host and file)):
+            raise ValueError(DATABASE_URL)
         return value
 
     @property

@@ -30,6 +30,9 @@ EVENTS = ("test", "print.created", "print.active", "print.progress", "print.fail
 _JSON_BYTES = 8 * 1024 * 1024
 _NO_PICTURE = ("text/", "application/json", "application/xml")
 
+LONGEST_ASKED_SECONDS = 60.0
+"""Longest pause that the vendor can ask for: what it made is paid for, asking for it costs nothing, and its links end."""
+
 T = TypeVar("T")
 
 
@@ -206,7 +209,7 @@ class Api:
         wait: float = wait_random_exponential(multiplier=self._settings.poll_first_seconds / 2, max=longest)(state)
         failed = state.outcome.exception() if state.outcome is not None else None
         asked = failed.retry_after if isinstance(failed, ProviderError) else None
-        return max(wait, asked or 0.0)
+        return max(wait, min(asked or 0.0, LONGEST_ASKED_SECONDS))
 
     def _headers(self, with_body: bool) -> dict[str, str]:
         headers = {"Accept": "application/json, image/*"}

@@ -32,7 +32,8 @@ PATIENT_LOOKS = 6
 """How many times a task may be looked for in vain, or be finished without its picture, before that is believed."""
 
 _TRANSIENT = frozenset({408, 425, 429})
-_LONGEST_WAIT = 60.0
+LONGEST_WAIT = 60.0
+"""Longest pause in seconds, whatever the vendor asks for: the picture is paid for, and asking for it costs nothing."""
 _MOST_NOTICES = 5
 
 
@@ -170,14 +171,14 @@ class Poll:
         return Report(report.status, data, finished=True)
 
     def _wait(self, state: RetryCallState) -> float:
-        """Doubles from the interval on, and is never shorter than the vendor asks for."""
-        longest = max(_LONGEST_WAIT, self._channel.interval)
+        """Doubles from the interval on, and is not shorter than the vendor asks for, up to `LONGEST_WAIT`."""
+        longest = max(LONGEST_WAIT, self._channel.interval)
         wait = wait_exponential(multiplier=self._channel.interval, max=longest)(state)
         error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, _LaggingError):
             return self._channel.interval
         asked = error.wait if isinstance(error, _TransientError) else None
-        return wait if asked is None else max(wait, asked)
+        return wait if asked is None else max(wait, min(asked, LONGEST_WAIT))
 
     def _bad(self, what: str) -> BadResponseError:
         return BadResponseError(f"The report of {self._speaker.host} {what}.", transport=Transport.ACCEPTED)

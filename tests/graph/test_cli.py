@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 from graph.cli import cli
 from graph.settings_report import explain, report
 from providers.openai_images.settings import OpenAIImagesSettings
+from tasks.settings import TaskSettings
 from tests.process import serve
 
 SECRET = "sk-very-secret"
@@ -47,6 +51,34 @@ def test_a_setting_that_is_not_valid_is_named_and_its_value_is_not() -> None:
     assert explain(caught.value) == [
         "DARKROOM_OPENAI_IMAGES_BASE_URL: write an http or https address such as https://api.openai.com/v1"
     ]
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///", "sqlite:///:memory:", f"postgresql://me:{SECRET}@h:x/d", "mysql://h/d", "sqlite://h/d", "d"]
+)
+def test_a_database_that_cannot_be_is_refused_before_anything_starts(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TaskSettings(database_url=url)
+
+    (line,) = explain(caught.value)
+    assert line.startswith("DARKROOM_DATABASE_URL: write sqlite:///path/to/file.db or postgresql://")
+    assert SECRET not in line
+
+
+def test_a_data_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    server = subprocess.run(
+        [sys.executable, "-m", "graph.cli", "migrate"],
+        env=os.environ | {"DARKROOM_HOME": str(tmp_path / "file" / "data")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert server.returncode == 1
+    assert "cannot be kept in" in server.stderr
+    assert "set DARKROOM_HOME" in server.stderr
+    assert "Traceback" not in server.stderr
 
 
 def test_the_schema_is_printed_and_compared(tmp_path: Path) -> None:

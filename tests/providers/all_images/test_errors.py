@@ -23,6 +23,7 @@ from providers.errors import (
     ProviderError,
     QuotaExhaustedError,
     RateLimitedError,
+    ResultUnavailableError,
     TimedOutError,
     Transport,
     UnauthorizedError,
@@ -223,11 +224,22 @@ async def test_reading_is_tried_again_after_what_passes_and_only_until_the_deadl
 
 
 async def test_the_vendor_is_not_asked_again_before_it_wants_to_be() -> None:
-    async with upstream(by_route({READ: http(b"", status="429 Slow", Retry_After="3600")})) as server:
-        failure = (await run(account(server.url), resume=Submission(id="g"))).failure()
+    async with upstream(by_route({READ: http(b"", status="429 Slow", Retry_After="30")})) as server:
+        failure = (await run(account(server.url, deadline_seconds=20), resume=Submission(id="g"))).failure()
         assert len(server.heard) == 1
     assert isinstance(failure, RateLimitedError)
-    assert failure.retry_after == 3600
+    assert failure.retry_after == 30
+
+
+async def test_a_generation_is_not_given_up_because_the_vendor_asks_for_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("providers.all_images.api.LONGEST_ASKED_SECONDS", 0.01)
+    answers = by_route({READ: [http(b"", status="503 Maintenance", Retry_After="3600"), http(b"", status="404 Gone")]})
+    async with upstream(answers) as server:
+        failure = (await run(account(server.url), resume=Submission(id="g"))).failure()
+        assert len(server.heard) > 1
+    assert isinstance(failure, ResultUnavailableError)
 
 
 async def test_a_wrong_key_is_named_by_its_setting() -> None:

@@ -196,6 +196,12 @@ async def test_the_vendor_decides_how_long_a_pause_is() -> None:
     assert time.monotonic() - began >= 0.3
 
 
+async def test_a_picture_is_not_given_up_because_the_vendor_asks_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.placewise.watching.LONGEST_WAIT", 0.01)
+    outcome = await polled(http(b"", status="503 Maintenance", Retry_After="3600"), job("ready", image=DATA_URI))
+    assert outcome.finals == [PNG]
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "said"),
     [
