@@ -18,11 +18,11 @@ from graph.live.source import LiveEvent, Source
 from graph.query import unknown
 from graph.types.activity import ActivityEvent
 from graph.types.events import TaskEvent, event_of, skipped
+from resolvers.events import Watched
 from tasks import events
 from tasks.darkroom import Darkroom
 from tasks.errors import InvalidCursorError
 from tasks.history import TaskFilter
-from tasks.records import TaskRecord
 
 
 @strawberry.type(description="Watching. Leaving never cancels anything; coming back misses nothing.")
@@ -46,10 +46,10 @@ class Subscription:
         """Replay, then live."""
         darkroom = info.context.darkroom
         try:
-            task = await resolvers.events.watched(darkroom, key(id, "Task"))
+            watched = await resolvers.events.watched(darkroom, key(id, "Task"), max(after, 0))
         except resolvers.events.UnknownTaskError as exc:
             raise unknown(id, "task") from exc
-        return cast(AsyncIterable[TaskEvent], TaskEvents(darkroom, task, after))
+        return cast(AsyncIterable[TaskEvent], TaskEvents(darkroom, watched, max(after, 0)))
 
     @strawberry.subscription(
         description="What happens to all tasks that match, for dashboards: first `ActivityStarted`, then changes and "
@@ -88,23 +88,30 @@ class Subscription:
 class TaskEvents(Source):
     """The events of one task."""
 
-    __slots__ = ("_darkroom", "_task_id")
+    __slots__ = ("_darkroom", "_first", "_read_at", "_task_id")
 
-    def __init__(self, darkroom: Darkroom, task: TaskRecord, after: int) -> None:
-        super().__init__(
-            ("taskEvents", task.id), after=max(after, 0), newest=task.last_sequence, ended=task.status.terminal
-        )
+    def __init__(self, darkroom: Darkroom, watched: Watched, after: int) -> None:
+        task = watched.task
+        super().__init__(("taskEvents", task.id), after=after, newest=task.last_sequence, ended=task.status.terminal)
         self._darkroom = darkroom
         self._task_id = task.id
+        self._first = watched.events
+        self._read_at = watched.read_at
 
     def resume(self, cursor: str) -> None:
         """A sequence."""
         if cursor.isascii() and cursor.isdecimal() and len(cursor) < 16:
             self.after = int(cursor)
+            self._first = ()
+
+    def first(self) -> Sequence[LiveEvent]:
+        """What was read together with the task."""
+        events, self._first = self._first, ()
+        return [_typed(event) for event in events]
 
     async def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
         """As they are committed."""
-        async with aclosing(self._darkroom.watch(self._task_id, after)) as found:
+        async with aclosing(self._darkroom.watch(self._task_id, after, read_at=self._read_at)) as found:
             async for event in found:
                 yield _typed(event)
 

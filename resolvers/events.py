@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from tasks.darkroom import Darkroom
@@ -14,12 +16,27 @@ class UnknownTaskError(LookupError):
     """There is no task with this id."""
 
 
-async def watched(darkroom: Darkroom, task_id: str) -> TaskRecord:
-    """The task that somebody wants to watch, as it is now. Raises `UnknownTaskError`."""
-    task = await darkroom.history.task(task_id)
+FIRST = 64
+"""Most events that are read at once with the task itself; whoever needs more reads on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A task that somebody wants to watch, as it is now, and its next events; `read_at` is what the feed's mark was
+    before they were read."""
+
+    task: TaskRecord
+    events: Sequence[TaskEvent]
+    read_at: int
+
+
+async def watched(darkroom: Darkroom, task_id: str, after: int) -> Watched:
+    """The task that somebody wants to watch. Raises `UnknownTaskError`."""
+    read_at = darkroom.feed.mark
+    task, events = await darkroom.history.events(task_id, after, FIRST)
     if task is None:
         raise UnknownTaskError(task_id)
-    return task
+    return Watched(task, events, read_at)
 
 
 async def stored(darkroom: Darkroom, task_id: str, after: int) -> list[TaskEvent]:

@@ -241,9 +241,9 @@ class Darkroom:
         task = await self.history.task(image.task_id)
         return None if task is None else await self._purchases.purchase(image, task, self.providers[task.provider])
 
-    def watch(self, task_id: str, after: int = 0) -> AsyncGenerator[TaskEvent, None]:
+    def watch(self, task_id: str, after: int = 0, *, read_at: int | None = None) -> AsyncGenerator[TaskEvent, None]:
         """The events of a task, stored ones first, then live; see `tasks.watch`. Close it with `aclosing`."""
-        return watch(self.feed, self.history, task_id, after)
+        return watch(self.feed, self.history, task_id, after, read_at=read_at)
 
     async def _until_ended(self, task_id: str, after: int) -> None:
         with suppress(TimeoutError):

@@ -16,6 +16,8 @@ from tasks.events import TaskEvent
 
 BACKLOG = 64
 """Most events a subscription holds for a reader that is busy."""
+RECENT = 1024
+"""How many tasks' news are remembered, for those who look into the log before they listen."""
 
 
 class Subscription:
@@ -64,6 +66,10 @@ class Feed:
     def __init__(self) -> None:
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._everything: set[asyncio.Event] = set()
+        self._recent: dict[str, int] = {}
+        self._forgotten = 0
+        self.mark = 0
+        """Counts up with all news; see `quiet_since`."""
 
     @contextmanager
     def subscribe(self, task_id: str) -> Iterator[Subscription]:
@@ -90,13 +96,13 @@ class Feed:
 
     def publish(self, event: TaskEvent) -> None:
         """Tell whoever listens. Called after the event was committed, in the order of the log."""
-        self._tell_all()
+        self._news_of(event.task.id)
         for subscription in self._subscriptions.get(event.task.id, ()):
             subscription.offer(event)
 
     def hint(self, task_id: str) -> None:
         """Send the listeners of a task to the log."""
-        self._tell_all()
+        self._news_of(task_id)
         for subscription in self._subscriptions.get(task_id, ()):
             subscription.hint()
 
@@ -104,8 +110,20 @@ class Feed:
         """Send all listeners to the log: hints may have been lost."""
         for task_id in self._subscriptions:
             self.hint(task_id)
+        self.mark += 1
+        self._forgotten = self.mark
 
-    def _tell_all(self) -> None:
+    def quiet_since(self, task_id: str, mark: int) -> bool:
+        """Whether there was certainly no news of a task since `mark` had that value: what was read from the log after
+        that is still all there is."""
+        return self._recent.get(task_id, 0) <= mark and self._forgotten <= mark
+
+    def _news_of(self, task_id: str) -> None:
+        self.mark += 1
+        self._recent.pop(task_id, None)
+        self._recent[task_id] = self.mark
+        if len(self._recent) > RECENT:
+            self._forgotten = self._recent.pop(next(iter(self._recent)))
         for news in self._everything:
             news.set()
 

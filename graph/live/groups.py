@@ -144,6 +144,9 @@ class Group:
         self._live: dict[Subscriber, None] = {}
         self._behind: dict[Subscriber, None] = {}
         self._replays: Replays | None = None
+        if self._budget is None and (first := source.first()):
+            self._replays = Replays()
+            self._replays.begin(source.after, first)
         self._kept: deque[Message] | None = None
         self._kept_bytes = 0
         self._floor = 0

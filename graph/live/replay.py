@@ -47,16 +47,26 @@ class Replays:
     __slots__ = ("_reading",)
 
     def __init__(self) -> None:
-        self._reading: dict[int, asyncio.Task[Replay]] = {}
+        self._reading: dict[int, asyncio.Future[Replay]] = {}
 
     async def after(self, source: Source, sequence: int) -> Replay:
         """The stored events above a sequence."""
         reading = self._reading.get(sequence)
         if reading is None:
-            reading = self._reading[sequence] = asyncio.create_task(read(source, sequence), name="replay")
+            reading = asyncio.create_task(read(source, sequence), name="replay")
             reading.add_done_callback(_seen)
-            asyncio.get_running_loop().call_later(SECONDS, self._reading.pop, sequence, None)
+            self._share(sequence, reading)
         return await asyncio.shield(reading)
+
+    def begin(self, sequence: int, events: Sequence[LiveEvent]) -> None:
+        """Share what has just been read."""
+        known = asyncio.get_running_loop().create_future()
+        known.set_result(Replay(events))
+        self._share(sequence, known)
+
+    def _share(self, sequence: int, reading: asyncio.Future[Replay]) -> None:
+        self._reading[sequence] = reading
+        asyncio.get_running_loop().call_later(SECONDS, self._reading.pop, sequence, None)
 
     def forget(self) -> None:
         """Something has happened: whoever comes from now on reads again."""
@@ -68,7 +78,7 @@ async def read(source: Source, sequence: int) -> Replay:
     return Replay(await source.stored(sequence))
 
 
-def _seen(reading: asyncio.Task[Replay]) -> None:
+def _seen(reading: asyncio.Future[Replay]) -> None:
     """Whoever waits for it is told what went wrong; when all have left, nobody needs to know."""
     if not reading.cancelled():
         reading.exception()

@@ -42,6 +42,10 @@ class Source(ABC):
     def resume(self, cursor: str) -> None:
         """Begin after the event with this cursor. One that means nothing here changes nothing."""
 
+    def first(self) -> Sequence[LiveEvent]:
+        """The next events above `after`, as far as they are known already. They are given away once."""
+        return ()
+
     @abstractmethod
     def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
         """The events above a sequence, without a gap or a repeat, as they happen. Ends with the last one."""

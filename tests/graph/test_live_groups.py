@@ -106,13 +106,13 @@ async def test_who_comes_back_together_shares_what_is_read_and_executed_again(
             await ask(ws, "1", SHORT, id=task.id, after=number % 2)
         for number, ws in enumerate(sockets):
             assert await sequences(ws, "1", 10) == list(range(1 + number % 2, 11))
-        assert sorted(read) == [0, 1]
+        assert read in ([0], [1])  # what the first one wanted was read together with the task
         assert len(executed) == 10 + 9
         await task.progress()
         await ask(sockets[0], "2", SHORT, id=task.id, after=0)
         assert await sequences(sockets[0], "2", 11) == list(range(1, 12))
 
-    assert sorted(read) == [0, 0, 1]
+    assert read[1:] == [0]
 
 
 async def test_where_a_client_begins_does_not_part_it_from_the_others(stage: Stage) -> None:

@@ -7,8 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from tasks.events import NoticeGiven, Succeeded
-from tasks.feed import BACKLOG
+from tasks.events import NoticeGiven, Succeeded, TaskEvent
+from tasks.feed import BACKLOG, RECENT
+from tasks.history import History
 from tasks.records import TaskRecord
 from tasks.status import TaskStatus
 from tasks.watch import watch
@@ -63,3 +64,49 @@ async def test_watching_an_ended_task_from_its_end_is_over_at_once(shelf: Shelf)
     await write(shelf, task, 1)
     async with aclosing(watch(shelf.feed, shelf.history, task.id, after=3)) as events:
         assert [event async for event in events] == []
+
+
+class Looks(History):
+    """A history that knows how often somebody looked into the log."""
+
+    looks = 0
+
+    async def events(
+        self, task_id: str, after: int, most: int | None = None
+    ) -> tuple[TaskRecord | None, list[TaskEvent]]:
+        self.looks += 1
+        return await super().events(task_id, after, most)
+
+
+async def test_who_has_just_read_the_log_does_not_read_it_again(shelf: Shelf) -> None:
+    task, history = await shelf.claimed(), Looks(shelf.database)
+    mark = shelf.feed.mark
+    async with aclosing(watch(shelf.feed, history, task.id, after=1, read_at=mark)) as events:
+        first = asyncio.create_task(anext(events))
+        await asyncio.sleep(0)
+        assert shelf.feed.subscribers == 1
+        await write(shelf, task, 3)
+        assert [(await first).sequence, *[event.sequence async for event in events]] == [2, 3, 4, 5]
+
+    assert history.looks == 0
+
+
+@pytest.mark.parametrize("others", [0, RECENT], ids=["remembered", "forgotten"])
+async def test_news_between_reading_and_listening_is_not_missed(shelf: Shelf, others: int) -> None:
+    task = await shelf.claimed()
+    mark = shelf.feed.mark
+    await write(shelf, task, 3)
+    for number in range(others):
+        shelf.feed.hint(f"other {number}")
+    async with aclosing(watch(shelf.feed, shelf.history, task.id, after=1, read_at=mark)) as events:
+        assert [event.sequence async for event in events] == [2, 3, 4, 5]
+
+
+async def test_after_a_time_of_lost_hints_the_log_is_read(shelf: Shelf) -> None:
+    task, history = await shelf.claimed(), Looks(shelf.database)
+    mark = shelf.feed.mark
+    shelf.feed.hint_all()
+    async with aclosing(watch(shelf.feed, history, task.id, after=0, read_at=mark)) as events:
+        assert (await anext(events)).sequence == 1
+
+    assert history.looks == 1
