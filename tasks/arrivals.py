@@ -34,6 +34,11 @@ class Arrival:
     provider_image_id: str | None
     effective: Effective
 
+    @property
+    def key(self) -> tuple[ImageKind, int, int]:
+        """Which picture of its task it is. The last number is that of an earlier stage, which it is not."""
+        return self.kind, self.index, -1
+
 
 ARRIVAL: TypeAdapter[Arrival] = TypeAdapter(Arrival)
 

@@ -86,15 +86,17 @@ class Keeper:
             return
         self._noted = await self._arrived(self._arrivals)
         for arrival in self._noted:
-            if (arrival.kind, arrival.index, -1) not in self._seen:
+            if arrival.key not in self._seen:
                 log.info("Task %s: picture %d had arrived before a crash, and is adopted", self.task.id, arrival.index)
                 await self._show(arrival)
 
     async def end(self) -> None:
-        """Wait for what is still being made, and tidy up. The task itself has been ended before."""
+        """Wait for what is still being made, and tidy up. What could not be recorded keeps its note: the next run, or
+        a repair, adopts it."""
         await asyncio.gather(*self._placeholders)
-        if self._arrivals is not None and self._noted:
-            await self._arrivals.forget(self.task.id, self._noted)
+        recorded = [arrival for arrival in self._noted if arrival.key in self._seen]
+        if self._arrivals is not None and recorded:
+            await self._arrivals.forget(self.task.id, recorded)
 
     async def take(self, event: ProviderEvent) -> None:
         """Keep what the provider said."""
@@ -215,11 +217,11 @@ class Keeper:
         image = self._row(arrival)
         if self.late:
             await self._journal.keep_late(self.task, image)
-            self._seen.add((arrival.kind, arrival.index, -1))
+            self._seen.add(arrival.key)
             return
         values = {} if self.task.effective else {"effective": dataclasses.asdict(arrival.effective)}
         await self.record(ImageReady(arrival.index, image.id), image=image, **values)
-        self._seen.add((arrival.kind, arrival.index, -1))
+        self._seen.add(arrival.key)
 
     def _row(self, arrival: Arrival) -> ImageRecord:
         return image_record(

@@ -165,7 +165,6 @@ async def test_a_picture_that_was_stored_before_a_crash_is_adopted_after_it(
     first = Scripted([Accepted(Submission()), FinalImage(0, picture())])
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "_show", die)
-        patch.setattr(Keeper, "end", die)
         with pytest.raises(ConnectionError):
             await run(shelf, first, task)
     (note,) = [key for key in files(tmp_path) if key.startswith("arrivals/")]

@@ -1,0 +1,93 @@
+"""A picture that was paid for and stored is shown, whatever kept it from being recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.contract import Accepted, FinalImage, ProviderEvent, Submission
+from tasks import engine, journal
+from tasks.arrivals import Arrivals
+from tasks.errors import DatabaseUnavailableError
+from tasks.events import ImageReady, Succeeded
+from tasks.journal import Journal
+from tasks.patience import patiently
+from tests.tasks.conftest import Shelf
+from tests.tasks.node import Vendor, ended, node, order, pictures, vendor
+from tests.tasks.test_repair import files
+from tests.tasks.test_run import Scripted, picture, run
+
+pytestmark = pytest.mark.anyio
+
+DELIVERED: list[ProviderEvent] = [Accepted(Submission()), FinalImage(0, picture())]
+
+
+@pytest.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[Vendor]:
+    """The vendor of this test."""
+    async with vendor(tmp_path) as made:
+        yield made
+
+
+def notes(home: Path) -> list[str]:
+    """What is stored, but perhaps not recorded."""
+    return [key for key in files(home) if key.startswith("arrivals/")]
+
+
+def no_picture_recorded(patch: pytest.MonkeyPatch) -> None:
+    """Let the database be away whenever a finished picture is to be recorded."""
+    append = Journal._append
+
+    def away(self: Journal, connection: Any, task: Any, change: Any, *rest: Any) -> Any:
+        if isinstance(change, ImageReady):
+            raise DatabaseUnavailableError("the connection was lost")
+        return append(self, connection, task, change, *rest)
+
+    patch.setattr(Journal, "_append", away)
+
+
+async def test_a_picture_is_adopted_when_the_database_was_away_for_too_long_to_record_it(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await shelf.claimed()
+    first, second = Scripted(DELIVERED), Scripted([])
+    with monkeypatch.context() as patch:
+        no_picture_recorded(patch)
+        patch.setattr(journal, "patiently", partial(patiently, seconds=0.1))
+        with pytest.raises(DatabaseUnavailableError):
+            await run(shelf, first, task)
+    assert notes(tmp_path)
+    again = await shelf.journal.claim(task.id)
+    assert again is not None
+    changes = await run(shelf, second, again)
+
+    assert [type(change) for change in changes[-2:]] == [ImageReady, Succeeded]
+    assert (first.posts, second.posts) == (1, 0)
+    assert not notes(tmp_path), "it has served"
+
+
+async def test_a_picture_is_adopted_when_the_server_was_stopped_before_it_could_record_it(
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LEAVING_SECONDS", 0.2)
+    noted, note = asyncio.Event(), Arrivals.note
+
+    async def tell(self: Arrivals, *args: Any) -> None:
+        await note(self, *args)
+        noted.set()
+
+    with monkeypatch.context() as patch:
+        no_picture_recorded(patch)
+        patch.setattr(Arrivals, "note", tell)
+        async with node(studio, tmp_path, with_tables) as at:
+            task = await at.start(order("openai_images"))
+            await noted.wait()
+    async with node(studio, tmp_path, with_tables) as at:
+        assert isinstance((await ended(at, task))[-1].change, Succeeded)
+        assert [image.late for image in await pictures(at, task)] == [False]
+    assert await studio.charges(task.id) == 1
