@@ -25,7 +25,7 @@ from tasks.database import Database
 from tasks.engine import Engine, migrate_engine
 from tasks.errors import DatabaseUnavailableError, LostTaskError, NotRetryableError
 from tasks.events import Failed, TaskEvent
-from tasks.failure import failed, unknown_provider
+from tasks.failure import Failure, failed, other_account, unknown_provider
 from tasks.feed import Feed
 from tasks.history import History, finished
 from tasks.images import ImageStore
@@ -267,10 +267,13 @@ class Darkroom:
         task = await self._journal.claim(task_id, again=again)
         if task is None:
             return
+        transport = Transport(task.transport or Transport.NOT_SENT)
         definition, provider = self.definitions.get(task.provider), self.providers.get(task.provider)
         if definition is None or provider is None:
-            failure = unknown_provider(task.provider, Transport(task.transport or Transport.NOT_SENT))
-            await self._journal.append(task, Failed(failure), **failed(failure))
+            await self._end_unrun(task, unknown_provider(task.provider, transport))
+            return
+        if task.sandbox != provider.sandbox:
+            await self._end_unrun(task, other_account(definition.title, transport, sandbox=task.sandbox))
             return
         # The simulators can always reach their own machine.
         reachable = self._base_url if task.sandbox else self._public_url
@@ -295,3 +298,11 @@ class Darkroom:
             log.exception("Task %s failed by a fault of this server", task_id)
             with suppress(LostTaskError):
                 await run.give_up(exc)
+
+    async def _end_unrun(self, task: TaskRecord, failure: Failure) -> None:
+        """End a claimed task that this server cannot run, as it is set up now."""
+        with suppress(LostTaskError):
+            if task.status.terminal:  # it was canceled; nobody will hear what it still brings
+                await self._journal.settle(task, listening=False)
+            else:
+                await self._journal.append(task, Failed(failure), **failed(failure))

@@ -60,6 +60,28 @@ def unknown_provider(name: str, transport: Transport) -> Failure:
     )
 
 
+def other_account(title: str, transport: Transport, *, sandbox: bool) -> Failure:
+    """A task of the sandbox where there is an account now, or the other way round."""
+    if sandbox:
+        was, now_is = "in the sandbox", f"sends to an account at {title}, which costs money"
+    else:
+        was, now_is = f"for an account at {title}", "has none: its sandbox would answer"
+    unsent = transport is Transport.NOT_SENT
+    became = (
+        "It was not sent, and nothing was billed."
+        if unsent
+        else "It was sent, and nobody can tell what became of it; look at the provider's usage page."
+    )
+    return Failure(
+        code=FailureCode.UNAVAILABLE if unsent else FailureCode.OUTCOME_UNKNOWN,
+        message=f"It was started {was}, and this server now {now_is}. {became} `retryTask` starts it again as this "
+        "server is set up then.",
+        retryable=unsent,
+        billed=False if unsent else None,
+        transport=transport,
+    )
+
+
 def failed(failure: Failure) -> dict[str, Any]:
     """What a failure changes in the row of its task."""
     return {
