@@ -18,13 +18,14 @@ from urllib.request import url2pathname
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
+from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError, NotAnImageError, StorageError
 from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
 from tasks.records import ImageKind, ImageRecord, TaskRecord
-from tasks.tables import IMAGES, new_image
+from tasks.tables import IMAGES, TASKS, image_of, new_image, row_of
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,34 @@ def image_record(
         height=stored.measured.height,
         placeholder=placeholder,
         provider_image_id=provider_image_id,
+    )
+
+
+def keep_once(connection: Connection, image: ImageRecord, *, late: bool = False) -> ImageRecord:
+    """The row of a finished picture: a new one, or the one that is there already. Two who do this for the same picture
+    at once take turns."""
+    connection.execute(select(TASKS.c.id).where(TASKS.c.id == image.task_id).with_for_update())
+    row = connection.execute(select(IMAGES).where(*_same(image))).one_or_none()
+    if row is not None:
+        return image_of(row)
+    connection.execute(IMAGES.insert(), row_of(image) | {"late": late})
+    return image
+
+
+def keep_announced(connection: Connection, image: ImageRecord) -> None:
+    """The row of a picture that an event speaks of, where an earlier run may just have kept it as late: that row is
+    taken over. The caller has the row of the task locked."""
+    known = IMAGES.update().where(*_same(image)).values(id=image.id, late=False)
+    if connection.execute(known).rowcount == 0:
+        connection.execute(IMAGES.insert(), row_of(image))
+
+
+def _same(image: ImageRecord) -> tuple[ColumnElement[bool], ...]:
+    return (
+        IMAGES.c.task_id == image.task_id,
+        IMAGES.c.kind == image.kind,
+        IMAGES.c.index == image.index,
+        IMAGES.c.partial_image_index == image.partial_image_index,
     )
 
 

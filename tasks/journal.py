@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, literal_column, or_, select
@@ -11,6 +12,7 @@ from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError, LostTaskError
 from tasks.events import Change, TaskEvent, payload_of
 from tasks.feed import Feed
+from tasks.images import keep_announced, keep_once
 from tasks.patience import patiently
 from tasks.records import ImageRecord, TaskRecord, now
 from tasks.signals import Signals
@@ -101,19 +103,12 @@ class Journal:
 
         return (await uninterrupted(write())).task
 
-    async def keep_late(self, task: TaskRecord, image: ImageRecord) -> None:
+    async def keep_late(self, image: ImageRecord) -> None:
         """Keep a picture that arrived after its task had ended. There is no event for it: the last one has been sent.
 
         One that is here already is not stored again.
         """
-
-        def keep(connection: Connection) -> None:
-            same = select(IMAGES.c.id).where(
-                IMAGES.c.task_id == task.id, IMAGES.c.kind == image.kind, IMAGES.c.index == image.index
-            )
-            if connection.execute(same).first() is None:
-                connection.execute(IMAGES.insert(), row_of(image) | {"late": True})
-
+        keep = partial(keep_once, image=image, late=True)
         await uninterrupted(patiently(lambda: self._database.write(keep)))
 
     async def settle(self, task: TaskRecord, **values: Any) -> None:
@@ -133,7 +128,9 @@ class Journal:
         found = connection.execute(APPEND, fence | values | {"idle_runs": 0}).one_or_none()
         if found is None:
             raise LostTaskError(task.id, task.run)
-        if image is not None:
+        if image is not None and task.run > 1:
+            keep_announced(connection, image)
+        elif image is not None:
             connection.execute(IMAGES.insert(), row_of(image))
         # The claim makes this run the only one that changes anything else.
         changed = values | {"last_sequence": found.last_sequence, "cancel_requested_at": found.cancel_requested_at}

@@ -81,7 +81,11 @@ class Keeper:
 
     async def begin(self, images: list[ImageRecord]) -> None:
         """Take note of what earlier runs have kept, and adopt what they stored without living to announce it."""
-        self._seen.update((image.kind, image.index, image.partial_image_index) for image in images)
+        self._seen.update(_key(image) for image in images if self.late or not image.late)
+        for image in images:
+            if _key(image) not in self._seen:
+                # An earlier run kept it after it had lost the task, and could not tell anybody.
+                await self._announce(image.model_copy(update={"late": False}))
         if self._arrivals is None or self.task.submitted_at is None:
             return
         self._noted = await self._arrived(self._arrivals)
@@ -216,12 +220,15 @@ class Keeper:
         """Record a finished picture. It is whole and stored before anybody is told."""
         image = self._row(arrival)
         if self.late:
-            await self._journal.keep_late(self.task, image)
+            await self._journal.keep_late(image)
             self._seen.add(arrival.key)
             return
         values = {} if self.task.effective else {"effective": dataclasses.asdict(arrival.effective)}
-        await self.record(ImageReady(arrival.index, image.id), image=image, **values)
-        self._seen.add(arrival.key)
+        await self._announce(image, **values)
+
+    async def _announce(self, image: ImageRecord, **values: Any) -> None:
+        await self.record(ImageReady(image.index, image.id), image=image, **values)
+        self._seen.add(_key(image))
 
     def _row(self, arrival: Arrival) -> ImageRecord:
         return image_record(
@@ -232,6 +239,10 @@ class Keeper:
             placeholder=arrival.placeholder,
             provider_image_id=arrival.provider_image_id,
         )
+
+
+def _key(image: ImageRecord) -> tuple[ImageKind, int, int]:
+    return image.kind, image.index, image.partial_image_index
 
 
 def _usage(event: Usage) -> UsageReported:

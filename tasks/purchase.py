@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
@@ -11,9 +12,8 @@ from providers.contract import Provider, Purchasing
 from tasks.database import Database
 from tasks.errors import NotForSaleError
 from tasks.history import History
-from tasks.images import ImageStore, image_record
+from tasks.images import ImageStore, image_record, keep_once
 from tasks.records import ImageKind, ImageRecord, TaskRecord
-from tasks.tables import IMAGES, row_of
 from tasks.uninterrupted import uninterrupted
 
 
@@ -57,5 +57,5 @@ class Purchases:
             placeholder=await self._images.placeholder(data, stored.measured.format),
             provider_image_id=image.provider_image_id,
         )
-        await self._database.write(lambda connection: connection.execute(IMAGES.insert(), row_of(bought)))
-        return bought
+        # Another node may have bought it at the same moment, which is the same purchase.
+        return await self._database.write(partial(keep_once, image=bought))

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from providers.contract import Accepted, FinalImage, ProviderEvent, Submission
+from providers.contract import Accepted, Effective, FinalImage, ProviderEvent, Submission
 from tasks import engine, journal
-from tasks.arrivals import Arrivals
+from tasks.arrivals import Arrival, Arrivals
 from tasks.errors import DatabaseUnavailableError
-from tasks.events import ImageReady, Succeeded
+from tasks.events import ImageReady, StatusChanged, Succeeded
 from tasks.journal import Journal
+from tasks.keeper import Keeper
 from tasks.patience import patiently
+from tasks.records import ImageKind, TaskRecord, now
+from tasks.status import TaskStatus
 from tests.tasks.conftest import Shelf
 from tests.tasks.node import Vendor, ended, node, order, pictures, vendor
 from tests.tasks.test_repair import files
@@ -91,3 +94,63 @@ async def test_a_picture_is_adopted_when_the_server_was_stopped_before_it_could_
         assert isinstance((await ended(at, task))[-1].change, Succeeded)
         assert [image.late for image in await pictures(at, task)] == [False]
     assert await studio.charges(task.id) == 1
+
+
+async def streaming(shelf: Shelf) -> TaskRecord:
+    """A task whose stream is being read."""
+    task = await shelf.claimed()
+    values: dict[str, Any] = {"submitted_at": now(), "transport": "accepted", "submission": {"id": "1"}}
+    return await shelf.journal.append(task, StatusChanged(TaskStatus.RUNNING), status=TaskStatus.RUNNING, **values)
+
+
+def keeper(shelf: Shelf, task: TaskRecord) -> Keeper:
+    """One that keeps what a stream says."""
+    return Keeper(task, shelf.journal, shelf.images, arrivals=Arrivals(shelf.images), storage_patience=0)
+
+
+async def kept(shelf: Shelf, task: TaskRecord) -> list[tuple[str, bool]]:
+    """The pictures of a task, and whether they are late."""
+    return [(image.id, image.late) for image in (await shelf.history.images_of([task.id]))[task.id]]
+
+
+async def shown(shelf: Shelf, task: TaskRecord) -> list[str]:
+    """The pictures that readers have been told about."""
+    _, events = await shelf.history.events(task.id, 0)
+    return [event.change.image_id for event in events if isinstance(event.change, ImageReady)]
+
+
+async def test_a_picture_that_the_old_run_keeps_while_the_new_one_begins_is_announced_once(shelf: Shelf) -> None:
+    task = await streaming(shelf)
+    old, again = keeper(shelf, task), await shelf.journal.claim(task.id)
+    assert again is not None
+    new, looked = keeper(shelf, again), (await shelf.history.images_of([task.id]))[task.id]
+    await old.take(FinalImage(0, picture()))
+    await new.begin(looked)
+
+    assert await kept(shelf, task) == [(image_id, False) for image_id in await shown(shelf, task)]
+    assert new.finished == {0}
+
+
+async def test_a_picture_that_the_old_run_kept_before_the_new_one_began_is_announced(shelf: Shelf) -> None:
+    task = await streaming(shelf)
+    old, again = keeper(shelf, task), await shelf.journal.claim(task.id)
+    assert again is not None
+    await old.take(FinalImage(0, picture()))
+    await old.end()
+    changes = await run(shelf, Scripted([]), again)
+
+    assert [type(change) for change in changes[-2:]] == [ImageReady, Succeeded]
+    assert await kept(shelf, task) == [(image_id, False) for image_id in await shown(shelf, task)]
+
+
+async def test_a_picture_that_the_new_run_has_announced_is_not_kept_again_by_the_old_one(shelf: Shelf) -> None:
+    task = await streaming(shelf)
+    old, again = keeper(shelf, task), await shelf.journal.claim(task.id)
+    assert again is not None
+    stored = await shelf.images.put(picture())
+    await Arrivals(shelf.images).note(task.id, Arrival(ImageKind.FINAL, 0, stored, None, None, Effective()))
+    new = keeper(shelf, again)
+    await new.begin([])
+    await old.take(FinalImage(0, picture()))
+
+    assert await kept(shelf, task) == [(image_id, False) for image_id in await shown(shelf, task)]
