@@ -130,7 +130,10 @@ class Run:
             except _Ended:
                 pass
             except ExpiredError as exc:
-                await self._fail(exc.failure)
+                if self._complete():  # the time ran out while the last picture was being stored
+                    await self._finish()
+                else:
+                    await self._fail(exc.failure)
             except ProviderError as exc:
                 await self._fail(failure_of(exc))
             except NotAnImageError as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+from providers.contract import Accepted, FinalImage, Submission
 from providers.errors import FailureCode, Transport
 from tasks import run, upkeep
 from tasks.clocks import Clocks
 from tasks.darkroom import Darkroom
-from tasks.events import Failed, RetryScheduled
+from tasks.events import Failed, ImageReady, RetryScheduled, Succeeded
 from tasks.failure import Failure
+from tasks.images import Stored
 from tasks.records import TaskRecord, now
 from tasks.status import TaskStatus
+from tests.tasks.conftest import Shelf
 from tests.tasks.node import Vendor, ended, node, order, pictures, until, vendor
+from tests.tasks.test_run import Scripted, picture, workplace
+from tests.tasks.test_run import run as run_once
 
 pytestmark = pytest.mark.anyio
 
@@ -165,3 +171,28 @@ async def test_a_job_whose_time_ran_out_while_the_server_was_down_is_looked_at_o
             await ended(at, done)
         assert len(await pictures(at, done)) == 4
     assert await studio.charges(done.id) == 1
+
+
+async def test_a_task_whose_time_runs_out_while_its_last_picture_is_stored_has_succeeded(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, expired = shelf.images.put, asyncio.Event()
+
+    class Heard(Clocks):
+        """Tells when the time is up."""
+
+        def failure(self, task: TaskRecord) -> Failure:
+            expired.set()
+            return super().failure(task)
+
+    async def slow(data: bytes) -> Stored:
+        async with asyncio.timeout(10):
+            await expired.wait()
+        return await put(data)
+
+    monkeypatch.setattr(shelf.images, "put", slow)
+    at = replace(workplace(shelf), clocks=Heard(queue=LONG, generation=0.3, total=LONG))
+    changes = await run_once(shelf, Scripted([Accepted(Submission()), FinalImage(0, picture())]), at=at)
+
+    assert expired.is_set()
+    assert [type(change) for change in changes[-2:]] == [ImageReady, Succeeded]
