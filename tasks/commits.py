@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 TOGETHER = 64
 """Most pieces of work in one commit."""
+STUCK_SECONDS = 0.1
+"""How long something may wait before another thread helps: by then those before it wait for a lock of somebody else."""
 
 
 class Piece(Generic[T]):
@@ -30,6 +33,7 @@ class Piece(Generic[T]):
         self._work = work
         self._result: T | None = None
         self._error: BaseException | None = None
+        self.since = time.monotonic()
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self.loop.create_future()
 
@@ -61,6 +65,7 @@ class Errand(Generic[T]):
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
+        self.since = time.monotonic()
         self.future: Future[T] = Future()
 
     def do(self) -> None:
@@ -74,7 +79,8 @@ class Errand(Generic[T]):
 
 
 class Queue:
-    """Does pieces of work in the order in which they come, in so many threads, and in as few commits as it can.
+    """Does pieces of work in the order in which they come, in one thread, and in as few commits as it can. Where one of
+    them is stuck, up to so many `threads` go on with the others.
 
     `commit` does them in one transaction and lets those `fail` that have not happened; it must not raise.
     """
@@ -86,6 +92,7 @@ class Queue:
         self._waiting: deque[Piece[Any] | Errand[Any]] = deque()
         self._lock = threading.Lock()
         self._busy = 0
+        self._watched = False
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Have a piece of work done."""
@@ -101,14 +108,35 @@ class Queue:
 
     def close(self) -> None:
         """Finish what is waiting."""
+        with self._lock:
+            self._threads = 0  # none are added any more
         self._pool.shutdown()
 
     def _put(self, piece: Piece[Any] | Errand[Any]) -> None:
         with self._lock:
-            if self._busy < self._threads:
-                self._pool.submit(self._work)
-                self._busy += 1
+            if self._busy == 0:
+                self._begin()
+            else:
+                self._watch()
             self._waiting.append(piece)
+
+    def _begin(self) -> None:
+        self._pool.submit(self._work)
+        self._busy += 1
+
+    def _watch(self) -> None:
+        if not self._watched and self._busy < self._threads:
+            self._watched = True
+            asyncio.get_running_loop().call_later(STUCK_SECONDS, self._help)
+
+    def _help(self) -> None:
+        with self._lock:
+            self._watched = False
+            if not self._waiting or self._busy >= self._threads:
+                return
+            if time.monotonic() - self._waiting[0].since >= STUCK_SECONDS:
+                self._begin()
+            self._watch()
 
     def _work(self) -> None:
         while pieces := self._take():

@@ -24,8 +24,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-WRITERS = 2
-"""More would mean that fewer share a commit; with one, whoever waits for a lock would keep all others waiting."""
+WRITERS = 4
 READERS = 4
 """Connections of one node, at most. The engine has its own, and a server takes 100 altogether if nobody changed it."""
 

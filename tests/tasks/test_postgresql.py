@@ -135,8 +135,9 @@ async def test_a_constraint_that_is_checked_at_the_commit_is_still_a_mistake_of_
 
 
 async def test_transactions_that_lock_each_other_out_both_happen_in_the_end(
-    database: Database, postgres_url: str
+    database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tasks.commits.TOGETHER", 1)
     name = postgres_url.split("@/")[1].split("?")[0]
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"alter database {name} set deadlock_timeout = '10ms'")
@@ -187,6 +188,35 @@ async def test_a_process_that_is_frozen_in_a_transaction_does_not_keep_its_rows(
     assert await freezing == "taken over frozen "
     assert tries == ["frozen ", "taken over frozen "]
     await database.close()
+
+
+async def test_who_waits_behind_somebody_that_waits_for_a_lock_is_served_soon(
+    database: Database, postgres_url: str
+) -> None:
+    await write(database, task("x"))
+    elsewhere = Database(postgres_url)
+    held, begun, release = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        say(connection, "update task set name = 'held'")
+        held.set()
+        release.wait(20)
+
+    def wait(connection: Connection) -> None:
+        begun.set()
+        say(connection, "update task set name = 'stuck'")
+
+    holding = asyncio.create_task(elsewhere.write(hold))
+    await asyncio.to_thread(held.wait, 20)
+    stuck = asyncio.create_task(database.write(wait))
+    await asyncio.to_thread(begun.wait, 20)
+    async with asyncio.timeout(5):  # the server itself ends what holds the lock after 10 seconds
+        for number in range(3):
+            await write(database, task(str(number)))
+    assert not stuck.done()
+    release.set()
+    await asyncio.gather(holding, stuck)
+    await elsewhere.close()
 
 
 async def test_one_node_never_has_more_connections_than_it_says(database: Database, postgres_url: str) -> None:
