@@ -22,7 +22,7 @@ from tasks.cancel import Cancels
 from tasks.clocks import Clocks
 from tasks.counts import Counts
 from tasks.database import Database
-from tasks.engine import Engine, migrate_engine
+from tasks.engine import Engine, Owned, migrate_engine
 from tasks.errors import DatabaseUnavailableError, LostTaskError, NotRetryableError
 from tasks.events import Failed, TaskEvent
 from tasks.failure import Failure, failed, other_account, unknown_provider
@@ -254,17 +254,17 @@ class Darkroom:
                         if await anext(events, None) is None:
                             return
 
-    async def _run(self, task_id: str) -> None:
+    async def _run(self, task_id: str, owned: Owned) -> None:
         """Bring a task to its end, whatever happens: a fault of ours ends it, and one that cannot even be recorded
         (the database is away) is tried again until it can."""
         try:
-            await self._run_once(task_id)
+            await self._run_once(task_id, owned)
         except Exception:
             log.exception("Task %s could not be run", task_id)
-            await self._retrying.copy()(self._run_once, task_id, again=True)
+            await self._retrying.copy()(self._run_once, task_id, owned, again=True)
 
-    async def _run_once(self, task_id: str, *, again: bool = False) -> None:
-        task = await self._journal.claim(task_id, again=again)
+    async def _run_once(self, task_id: str, owned: Owned, *, again: bool = False) -> None:
+        task = await self._journal.claim(task_id, again=again, owned=owned)
         if task is None:
             return
         transport = Transport(task.transport or Transport.NOT_SENT)

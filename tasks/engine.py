@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from dbos import DBOSClient, EnqueueOptions
@@ -34,13 +34,15 @@ from dbos._schemas import SCHEMA_PLACEHOLDER
 from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
 from dbos._utils import INTERNAL_QUEUE_NAME
-from sqlalchemy import Connection, CursorResult, Select, Update, select
+from sqlalchemy import Connection, CursorResult, Executable, Select, Update, bindparam, select
 from sqlalchemy.exc import DBAPIError
 
 from providers.limits import Limits
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
 from tasks.patience import patiently
+
+S = TypeVar("S", bound=Executable)
 
 log = logging.getLogger(__name__)
 logging.getLogger("dbos").setLevel(logging.WARNING)
@@ -58,7 +60,9 @@ LEAVING_SECONDS = 1.5
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
 
-Runner = Callable[[str], Awaitable[None]]
+Owned = Callable[[Connection], bool]
+"""Whether a task is still given to whoever asks. Until the transaction of the connection ends, it stays so."""
+Runner = Callable[[str, Owned], Awaitable[None]]
 
 
 def migrate_engine(url: str) -> None:
@@ -109,6 +113,7 @@ class Engine:
         self._concurrency = concurrency
         self.works = works
         self._node = ""
+        self._owned: Select[tuple[str]]
         self._client: DBOSClient | None = None
         self._queues: dict[str, _Worked] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -128,6 +133,16 @@ class Engine:
         )
         if not self.works:
             return
+        rows = self._system.tables.workflow_status
+        self._owned = self._placed(
+            select(rows.c.status)
+            .where(
+                rows.c.workflow_uuid == bindparam("task_id"),
+                rows.c.owner_xid == bindparam("owner"),
+                rows.c.status == "PENDING",
+            )
+            .with_for_update(read=True)
+        )
         await self.recover([node])
         for name, limits in self._limits.items():
             handle = await asyncio.to_thread(self._register, name, limits)
@@ -301,10 +316,14 @@ class Engine:
 
     async def _run(self, queue: _Worked, task_id: str, owner: str) -> None:
         """Run one task to its end, and tell the queue. One that is cancelled stays this node's, to be handed over."""
-        await self._runner(task_id)
+        await self._runner(task_id, partial(self._owns, task_id, owner))
         self._ended.append((task_id, owner))
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_ended())
+
+    def _owns(self, task_id: str, owner: str, connection: Connection) -> bool:
+        """Whether nobody has taken a task over since it was claimed; locked, so that nobody does meanwhile either."""
+        return connection.execute(self._owned, {"task_id": task_id, "owner": owner}).first() is not None
 
     async def _tell_ended(self) -> None:
         """Tell the queues what is over; what ends meanwhile is told together, the next time round."""
@@ -332,9 +351,11 @@ class Engine:
         )
 
     def _execute(self, connection: Connection, statement: Select[tuple[str | None]] | Update) -> CursorResult[Any]:
+        return connection.execute(self._placed(statement))
+
+    def _placed(self, statement: S) -> S:
         """A statement on DBOS's tables; where those are depends on the database."""
-        options = {"schema_translate_map": {SCHEMA_PLACEHOLDER: self._system.schema}}
-        return connection.execute(statement.execution_options(**options))
+        return statement.execution_options(schema_translate_map={SCHEMA_PLACEHOLDER: self._system.schema})
 
     @property
     def _system(self) -> SystemDatabase:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,13 +60,18 @@ class Journal:
         task = task.model_copy(update={"last_sequence": 1, "number": number})
         return self._log(connection, task, change, None)
 
-    async def claim(self, task_id: str, *, again: bool = False) -> TaskRecord | None:
-        """Take over a task that has not ended: from now on earlier runs of it cannot write. None if it has ended.
+    async def claim(
+        self, task_id: str, *, again: bool = False, owned: Callable[[Connection], bool] | None = None
+    ) -> TaskRecord | None:
+        """Take over a task that has not ended: from now on earlier runs of it cannot write. None if it has ended, or is
+        not `owned` any more: a node that stood still must not take it back from the one that goes on with it.
 
         `again` is for a run of this same process that has failed: it is not a sign of a crash.
         """
 
         def claim(connection: Connection) -> TaskRecord | None:
+            if owned is not None and not owned(connection):
+                return None
             claimed = connection.execute(CLAIM, {"claimed_id": task_id, "idle": 0 if again else 1})
             return _task(claimed.one_or_none())
 

@@ -29,7 +29,7 @@ from graph.cli import main
 from tasks.arrivals import Arrivals
 from tasks.darkroom import Darkroom
 from tasks.database import Database
-from tasks.engine import Engine, Runner
+from tasks.engine import Engine, Owned, Runner
 from tasks.events import Change, StatusChanged, TaskEvent
 from tasks.images import ImageStore
 from tasks.journal import Journal
@@ -164,9 +164,9 @@ def _wrap_the_run(doom: Doom) -> None:
     make, claim, append, put, note = Engine.__init__, Journal.claim, Journal.append, ImageStore.put, Arrivals.note
 
     def held_engine(self: Engine, database: Database, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        async def held_runner(task_id: str) -> None:
+        async def held_runner(task_id: str, owned: Owned) -> None:
             CURRENT.set(doom.names.get(task_id))
-            await runner(task_id)
+            await runner(task_id, owned)
             await doom.passing("after run")
 
         make(self, database, held_runner, *args, **kwargs)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from providers.limits import Limits
 from tasks import engine
 from tasks.database import Database
-from tasks.engine import Engine, migrate_engine
+from tasks.engine import Engine, Owned, migrate_engine
 from tasks.records import now
+from tests.clients import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -48,13 +50,15 @@ class Runs:
 
     def __init__(self) -> None:
         self.started: list[str] = []
+        self.owned: list[Owned] = []
         self.running = 0
         self.most = 0
         self.gate = asyncio.Event()
         self._news = asyncio.Condition()
 
-    async def __call__(self, task_id: str) -> None:
+    async def __call__(self, task_id: str, owned: Owned) -> None:
         self.started.append(task_id)
+        self.owned.append(owned)
         self.running += 1
         self.most = max(self.most, self.running)
         await self._tell()
@@ -224,6 +228,49 @@ async def test_two_runs_of_one_task_that_overlap_are_two(database: Database) -> 
         assert worker.running == {"taken"}, "the newer one goes on"
 
     assert runs.running == 0, "and is stopped with the node"
+
+
+async def test_a_run_is_told_when_its_task_has_been_taken_over(database: Database) -> None:
+    runs = Runs()
+    async with working(database, runs) as worker:
+        await enqueue(database, worker, "taken")
+        await runs.until(lambda: runs.running == 1)
+        before = await database.write(runs.owned[0])
+        worker.rename("another name")
+        await worker.recover(["here"])
+        await runs.until(lambda: runs.running == 2)
+        older, newer = [await database.write(owned) for owned in runs.owned]
+
+    assert (before, older, newer) == (True, False, True)
+
+
+async def test_a_task_is_not_taken_over_while_its_run_claims_it(postgres_with_tables: str) -> None:
+    database, runs = Database(postgres_with_tables), Runs()
+    asked, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def claim(connection: Connection) -> bool:
+        owned = runs.owned[0](connection)
+        loop.call_soon_threadsafe(asked.set)
+        return go_on.wait(SECONDS) and owned
+
+    async def somebody_waits() -> bool:
+        waiting = text("select exists (select from pg_locks where not granted)")
+        return bool(await database.read(lambda connection: connection.execute(waiting).scalar()))
+
+    async with working(database, runs) as worker:
+        await enqueue(database, worker, "claimed")
+        await runs.until(lambda: runs.running == 1)
+        claiming = asyncio.create_task(database.write(claim))
+        await asked.wait()
+        taking = asyncio.create_task(worker.recover(["here"]))
+        try:
+            await eventually(somebody_waits)
+        finally:
+            go_on.set()
+        assert await claiming
+        assert await taking == 1
+    await database.close()
 
 
 async def test_a_task_that_needs_no_run_any_more_uses_up_no_start_of_the_account(database: Database) -> None:

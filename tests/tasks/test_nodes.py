@@ -213,6 +213,32 @@ async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_a
         assert [await studio.charges(task.id) for task in (stream, job, after)] == [1, 1, 1]
 
 
+async def test_a_node_that_stood_still_does_not_take_a_task_back_from_the_one_that_goes_on_with_it(
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(studio, tmp_path, postgres_with_tables, lease_seconds=2) as still:
+        claim, arrived, wakes = still._journal.claim, asyncio.Event(), asyncio.Event()
+
+        async def claim_late(*args: Any, **options: Any) -> TaskRecord | None:
+            arrived.set()
+            await wakes.wait()
+            return await claim(*args, **options)
+
+        monkeypatch.setattr(still._journal, "claim", claim_late)
+        task = await still.start(order("openai_images", "[[sandbox: pause=0.5]]", partial_images=2))
+        await arrived.wait()
+        for stopped in (*still._upkeep._chores, *still._engine._loops):
+            stopped.cancel()
+        async with node(studio, tmp_path, postgres_with_tables, lease_seconds=2) as other:
+            await until(other, task, TaskStatus.RUNNING)
+            wakes.set()
+            last = (await ended(other, task))[-1]
+
+    assert isinstance(last.change, Succeeded)
+    assert last.task.run == 1
+    assert await studio.charges(task.id) == 1
+
+
 async def test_a_node_that_is_stopped_hands_its_work_over_at_once(
     studio: Vendor, tmp_path: Path, postgres_with_tables: str
 ) -> None:
