@@ -156,9 +156,7 @@ class Activities:
         follower = await self._join(filter)
         try:
             here = follower.seen
-            complete = True
-            if after is not None and after < here:
-                complete = await self._replay(follower, after, here)
+            complete = after is None or await self._replay(follower, after, here)
             told = after if after is not None and complete else here
             yield Started(told, complete)
             async with aclosing(self._tell(follower, filter, told, 1 / per_second)) as activities:
@@ -208,10 +206,14 @@ class Activities:
             self._tail = self._at = None
 
     async def _replay(self, follower: Follower, after: Position, here: Position) -> bool:
-        """Give a follower what lies between; False when that is too much.
+        """Give a follower what lies between; False when that is too much, or when it comes from another log, or from
+        before a back-up was restored.
 
-        What has been read from the end meanwhile waits in the follower, so it is offered again, in order.
+        What has been read from the end meanwhile waits in the follower, so it is offered again, in order. Whoever comes
+        from another node may be further than this one has read: there is nothing between, and it is told some again.
         """
+        if not await self._log.holds(after):
+            return False
         behind = Follower(follower._filter, after)
         for _ in range(MOST_PAGES):
             page = await self._log.after(behind.seen)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, tuple_
@@ -23,6 +24,8 @@ from tasks.records import DEFAULT_PROJECT
 from tasks.tables import EVENTS, TASKS, task_of
 
 LAST = (1 << 63) - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEWEST = select(func.max(EVENTS.c.position))
 PAGE = 500
 """Most events that are read at once."""
 SETTLED: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
@@ -31,27 +34,32 @@ SETTLED: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapsh
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the log of all tasks; `transaction` is 0 on SQLite."""
+    """A place in the log of all tasks; `transaction` is 0 on SQLite.
+
+    `at` is when the last event up to there was recorded, in microseconds since 1970, 0 where there is none. By that a
+    place in another log is told from the same place in this one, and so is one from before a back-up was restored.
+    """
 
     transaction: int
     position: int
+    at: int = field(default=0, compare=False)
 
     @property
     def cursor(self) -> str:
         """The place, for a client to come back to."""
-        return base64.urlsafe_b64encode(f"activity:{self.transaction}:{self.position}".encode()).decode()
+        return base64.urlsafe_b64encode(f"activity:{self.transaction}:{self.position}:{self.at}".encode()).decode()
 
 
 def position_of(cursor: str) -> Position:
     """The place in a cursor. Raises `InvalidCursorError`."""
     try:
-        kind, transaction, position = base64.urlsafe_b64decode(cursor.encode()).decode().split(":")
-        found = Position(int(transaction), int(position))
+        kind, *numbers = base64.urlsafe_b64decode(cursor.encode()).decode().split(":")
+        transaction, position, at = map(int, numbers)
     except (ValueError, binascii.Error) as exc:
         raise InvalidCursorError(cursor) from exc
-    if kind != "activity" or not (0 <= found.transaction <= LAST and 0 <= found.position <= LAST):
+    if kind != "activity" or not all(0 <= number <= LAST for number in (transaction, position, at)):
         raise InvalidCursorError(cursor)
-    return found
+    return Position(transaction, position, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +79,34 @@ class ActivityLog:
 
     async def end(self) -> Position:
         """Where the log ends now."""
-        if not self._database.sqlite:
-            settled = await self._database.read(lambda connection: connection.execute(select(SETTLED)).scalar_one())
-            return Position(settled - 1, LAST)
-        newest = select(func.max(EVENTS.c.position))
-        return Position(0, await self._database.read(lambda connection: connection.execute(newest).scalar_one()) or 0)
+        return await self._database.read(self._end)
+
+    async def holds(self, position: Position) -> bool:
+        """Whether a position is one of this log, as far as that can be known."""
+        return await self._database.read(lambda connection: self._recorded(connection, position)) == position.at
 
     async def after(self, position: Position) -> Sequence[LoggedEvent]:
         """The next events, at most `PAGE` of them, in order."""
         return await self._database.read(lambda connection: self._after(connection, position))
+
+    def _end(self, connection: Connection) -> Position:
+        if self._database.sqlite:
+            end = Position(0, connection.execute(NEWEST).scalar_one() or 0)
+        else:
+            end = Position(connection.execute(select(SETTLED)).scalar_one() - 1, LAST)
+        return replace(end, at=self._recorded(connection, end))
+
+    def _recorded(self, connection: Connection, position: Position) -> int:
+        """When the last event up to a position was recorded."""
+        place, transaction = EVENTS.c.position, EVENTS.c.transaction
+        last = select(EVENTS.c.at).limit(1)
+        if self._database.sqlite:
+            last = last.where(place <= position.position).order_by(place.desc())
+        else:
+            up_to = tuple_(transaction, place) <= (position.transaction, position.position)
+            last = last.where(up_to).order_by(transaction.desc(), place.desc())
+        at = connection.execute(last).scalar_one_or_none()
+        return 0 if at is None else _microseconds(at)
 
     def _after(self, connection: Connection, position: Position) -> list[LoggedEvent]:
         records = connection.execute(self._page(position)).all()
@@ -89,7 +116,7 @@ class ActivityLog:
         images = images_in(connection, changes)
         return [
             LoggedEvent(
-                Position(record.transaction or 0, record.position),
+                Position(record.transaction or 0, record.position, _microseconds(record.at)),
                 TaskEvent(
                     tasks[record.task_id], record.sequence, record.at, change, images.get(image_id_of(change) or "")
                 ),
@@ -105,3 +132,7 @@ class ActivityLog:
         return events.where(
             tuple_(transaction, place) > (position.transaction, position.position), transaction < SETTLED
         ).order_by(transaction, place)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)

@@ -29,8 +29,8 @@ class ActivityStarted(ActivityEvent):
     """A marker."""
 
     complete: bool = strawberry.field(
-        description="False when changes were left out, because they reached too far back or you read too slowly: load "
-        "the tasks anew."
+        description="False when changes were left out, because they reached too far back, because you read too slowly, "
+        "or because the server has been restored from a back-up meanwhile: load the tasks anew."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
 from tasks.activity_log import ActivityLog, LoggedEvent, Position, position_of
 from tasks.counts import Counts
 from tasks.events import NoticeGiven, Progressed, StatusChanged, Succeeded
+from tasks.feed import Feed
 from tasks.history import TaskFilter
 from tasks.records import TaskRecord, now
 from tasks.status import TaskStatus
@@ -176,6 +178,48 @@ async def test_whoever_resumes_from_too_far_back_begins_anew(shelf: Shelf, monke
     assert not first.complete
 
 
+@pytest.mark.parametrize("gone", ["ahead", "in the place of another event"])
+async def test_whoever_was_there_before_a_back_up_was_restored_begins_anew(shelf: Shelf, gone: str) -> None:
+    await shelf.claimed()
+    log = ActivityLog(shelf.database)
+    (last,) = await _all(log, 1)
+    if gone == "ahead":
+        was = replace(last, position=last.position + 5000, at=last.at + 1)
+    else:
+        was = replace(last, at=last.at - 1)
+    async with aclosing(activities(shelf).follow(TaskFilter(), was, QUICK)) as stream:
+        first = await anext(stream)
+
+    assert isinstance(first, Started)
+    assert not first.complete
+    assert await log.holds(first.position)
+
+
+async def test_whoever_comes_from_a_node_that_has_read_further_has_missed_nothing(shelf: Shelf) -> None:
+    feed = Feed()
+    behind = Activities(ActivityLog(shelf.database), feed, Counts(shelf.database))
+    async with aclosing(behind.follow(TaskFilter(), None, QUICK)) as other:
+        await anext(other)
+        task = await shelf.claimed()
+        position = (await _all(ActivityLog(shelf.database), 1))[-1]
+        async with aclosing(behind.follow(TaskFilter(), position, QUICK)) as stream:
+            first = await anext(stream)
+            await succeed(shelf, task)
+            feed.hint(task.id)
+            _, told = await following(stream, succeeded)
+
+    assert first == Started(position, complete=True)
+    assert {(task.id, 2)} <= events(told)
+
+
+async def _all(log: ActivityLog, count: int) -> list[Position]:
+    """Where the first events are, when they can be read: other tests have transactions, too."""
+    async with asyncio.timeout(SECONDS):
+        while len(found := await log.after(Position(0, 0))) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return [one.position for one in found]
+
+
 async def test_nothing_is_left_behind_when_nobody_follows(shelf: Shelf) -> None:
     followers = activities(shelf)
     streams: list[Any] = [followers.follow(TaskFilter(), None, QUICK) for _ in range(3)]
@@ -190,5 +234,6 @@ async def test_nothing_is_left_behind_when_nobody_follows(shelf: Shelf) -> None:
 
 
 def test_a_cursor_leads_back_to_its_position() -> None:
-    position = Position(12, 345)
-    assert position_of(position.cursor) == position
+    position = Position(12, 345, 6789)
+    found = position_of(position.cursor)
+    assert (found, found.at) == (position, 6789)
