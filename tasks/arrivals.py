@@ -15,8 +15,8 @@ from pydantic import ValidationError as BrokenNoteError
 
 from providers.contract import Effective
 from tasks.errors import StorageError
-from tasks.images import ImageStore, Stored
-from tasks.records import ImageKind
+from tasks.images import ImageStore, Stored, image_record
+from tasks.records import ImageKind, ImageRecord, TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,17 @@ class Arrival:
     def key(self) -> tuple[ImageKind, int, int]:
         """Which picture of its task it is. The last number is that of an earlier stage, which it is not."""
         return self.kind, self.index, -1
+
+    def image(self, task: TaskRecord) -> ImageRecord:
+        """Its row, which is not in the table yet."""
+        return image_record(
+            task,
+            self.stored,
+            self.kind,
+            self.index,
+            placeholder=self.placeholder,
+            provider_image_id=self.provider_image_id,
+        )
 
 
 ARRIVAL: TypeAdapter[Arrival] = TypeAdapter(Arrival)

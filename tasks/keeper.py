@@ -218,7 +218,7 @@ class Keeper:
 
     async def _show(self, arrival: Arrival) -> None:
         """Record a finished picture. It is whole and stored before anybody is told."""
-        image = self._row(arrival)
+        image = arrival.image(self.task)
         if self.late:
             await self._journal.keep_late(image)
             self._seen.add(arrival.key)
@@ -229,16 +229,6 @@ class Keeper:
     async def _announce(self, image: ImageRecord, **values: Any) -> None:
         await self.record(ImageReady(image.index, image.id), image=image, **values)
         self._seen.add(_key(image))
-
-    def _row(self, arrival: Arrival) -> ImageRecord:
-        return image_record(
-            self.task,
-            arrival.stored,
-            arrival.kind,
-            arrival.index,
-            placeholder=arrival.placeholder,
-            provider_image_id=arrival.provider_image_id,
-        )
 
 
 def _key(image: ImageRecord) -> tuple[ImageKind, int, int]:

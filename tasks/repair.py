@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Select, or_, select
@@ -17,8 +18,8 @@ from tasks.arrivals import FOLDER, Arrivals, task_id_in
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
-from tasks.images import ImageStore
-from tasks.records import new_id, now
+from tasks.images import ImageStore, keep_once
+from tasks.records import TaskRecord, new_id, now
 from tasks.status import TERMINAL
 from tasks.tables import DELIVERIES, IMAGES, STORES, TASKS, task_of
 
@@ -72,6 +73,11 @@ class Repair:
             pass
         await self._callbacks.forget(now() - REPORTED)
 
+    async def adopt(self) -> None:
+        """Keep, as late, the pictures of tasks that have ended without them: they were stored, but then nobody could
+        record them, or read the notes of them."""
+        await self._adopted(await self._images.keys(FOLDER))
+
     async def sweep(self) -> None:
         """Delete the files that no row refers to. A picture with a note may still be adopted."""
         if not await self._ours():
@@ -82,7 +88,7 @@ class Repair:
             )
             return
         swept = (
-            await self._sweep(FOLDER, self._notes)
+            await self._sweep(FOLDER, self._adopted)
             + await self._sweep("originals", self._pictures)
             + await self._sweep("deliveries", self._deliveries)
         )
@@ -117,13 +123,25 @@ class Repair:
         found = noted | await self._column(select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(hashes)))
         return {key for sha256, key in hashes.items() if sha256 in found}
 
-    async def _notes(self, keys: Collection[str]) -> set[str]:
-        wanted = select(TASKS.c.id).where(
-            TASKS.c.id.in_({task_id_in(key) for key in keys}),
-            or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening),
-        )
-        found = await self._column(wanted)
-        return {key for key in keys if task_id_in(key) in found}
+    async def _adopted(self, keys: Collection[str]) -> set[str]:
+        """The notes that a run may still need. What those of ended tasks speak of is recorded here."""
+        noted = {task_id_in(key) for key in keys}
+        wanted = select(TASKS).where(TASKS.c.id.in_(noted))
+        rows = await self._database.read(lambda connection: connection.execute(wanted).all())
+        running = set()
+        for task in map(task_of, rows):
+            if task.status.terminal and not task.listening:
+                await self._keep(task)
+            else:
+                running.add(task.id)
+        return {key for key in keys if task_id_in(key) in running}
+
+    async def _keep(self, task: TaskRecord) -> None:
+        for arrival in await self._arrivals.of(task.id):
+            image = arrival.image(task)
+            kept = await self._database.write(partial(keep_once, image=image, late=True))
+            if kept.id == image.id:
+                log.warning("Task %s: picture %d had arrived, and is added to it now", task.id, arrival.index)
 
     async def _deliveries(self, keys: Collection[str]) -> set[str]:
         return await self._column(select(DELIVERIES.c.body).where(DELIVERIES.c.body.in_(keys)))

@@ -169,7 +169,17 @@ class Run:
             return  # nothing can have arrived
         images = (await self._at.history.images_of([self._task.id]))[self._task.id]
         self._known = {image.provider_image_id: image.index for image in images if image.provider_image_id is not None}
-        await self._keeper.begin(images)
+        try:
+            await self._keeper.begin(images)
+        except StorageError as exc:
+            if self._complete():
+                return
+            raise OutcomeUnknownError(
+                f"This server stopped while {self._title} was generating, and the picture store, which may have the "
+                f"answer, cannot be read: {exc}. It may have been billed. A picture that had arrived is added to this "
+                "task when the store is back; look before you use `retryTask`, which pays again.",
+                transport=Transport(self._task.transport or Transport.PERHAPS_SENT),
+            ) from exc
 
     def _complete(self) -> bool:
         """Whether every picture is here already: an earlier run then stopped just before it could say so."""

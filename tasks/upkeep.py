@@ -74,6 +74,7 @@ class Upkeep:
         """Begin with the chores; what an earlier process left undone is done first."""
         self._do(self._repair.stale, REPAIR_SECONDS)
         self._do(self._repair.forget, FORGET_SECONDS)
+        self._do(self._repair.adopt, FORGET_SECONDS)
         self._do(self._repair.sweep, SWEEP_SECONDS)
         self._do(self._expire, min(ROUND_SECONDS, self._clocks.queue / 2, self._clocks.total / 2))
         self._do(self._cancels.look, ROUND_SECONDS)

@@ -11,18 +11,21 @@ from typing import Any
 import pytest
 
 from providers.contract import Accepted, Effective, FinalImage, ProviderEvent, Submission
+from providers.errors import FailureCode
 from tasks import engine, journal
 from tasks.arrivals import Arrival, Arrivals
-from tasks.errors import DatabaseUnavailableError
-from tasks.events import ImageReady, StatusChanged, Succeeded
+from tasks.errors import DatabaseUnavailableError, StorageError
+from tasks.events import Failed, ImageReady, StatusChanged, Succeeded
+from tasks.images import ImageStore
 from tasks.journal import Journal
 from tasks.keeper import Keeper
 from tasks.patience import patiently
 from tasks.records import ImageKind, TaskRecord, now
 from tasks.status import TaskStatus
+from tests.clients import eventually
 from tests.tasks.conftest import Shelf
-from tests.tasks.node import Vendor, ended, node, order, pictures, vendor
-from tests.tasks.test_repair import files
+from tests.tasks.node import Vendor, ended, node, order, pictures, until, vendor
+from tests.tasks.test_repair import age, files
 from tests.tasks.test_run import Scripted, picture, run
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +157,64 @@ async def test_a_picture_that_the_new_run_has_announced_is_not_kept_again_by_the
     await old.take(FinalImage(0, picture()))
 
     assert await kept(shelf, task) == [(image_id, False) for image_id in await shown(shelf, task)]
+
+
+async def test_when_the_notes_cannot_be_read_after_a_crash_nobody_knows_what_came_and_the_picture_is_added_later(
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
+        task = await at.start(order("openai_images", "[[sandbox: pause=60]]", partial_images=1))
+        await until(at, task, TaskStatus.RUNNING)
+    async with node(studio, tmp_path, with_tables, works=False) as at:
+        stored = await at.images.put(picture("yellow"))
+        await Arrivals(at.images).note(task.id, Arrival(ImageKind.FINAL, 0, stored, None, None, Effective()))
+
+    async def away(*_: object, **__: object) -> list[str]:
+        raise StorageError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageStore, "keys", away)
+        async with node(studio, tmp_path, with_tables, storage_patience_seconds=0.1) as at:
+            last = (await ended(at, task))[-1].change
+    async with node(studio, tmp_path, with_tables, works=False) as at:
+        age(tmp_path, *files(tmp_path))
+        await at._upkeep._repair.sweep()
+        finals = [image for image in await pictures(at, task) if image.kind is ImageKind.FINAL]
+        data = await at.images.read(finals[0])
+
+    assert isinstance(last, Failed)
+    assert (last.failure.code, last.failure.billed) == (FailureCode.OUTCOME_UNKNOWN, None)
+    assert "the store is away" in last.failure.message
+    assert [image.late for image in finals] == [True]
+    assert data == picture("yellow")
+    assert not notes(tmp_path)
+
+
+async def test_the_notes_of_what_is_still_running_are_left_to_its_run(
+    studio: Vendor, tmp_path: Path, with_tables: str
+) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
+        task = await at.start(order("openai_images", "[[sandbox: pause=60]]", partial_images=1))
+        await until(at, task, TaskStatus.RUNNING)
+        stored = await at.images.put(picture("yellow"))
+        await Arrivals(at.images).note(task.id, Arrival(ImageKind.FINAL, 0, stored, None, None, Effective()))
+        await at._upkeep._repair.adopt()
+
+        assert [image.kind for image in await pictures(at, task) if image.kind is ImageKind.FINAL] == []
+        assert notes(tmp_path)
+
+
+async def test_a_server_that_starts_adds_what_ended_tasks_lack(
+    studio: Vendor, tmp_path: Path, with_tables: str
+) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
+        task = await at.start(order("openai_images", n=1))
+        await ended(at, task)
+        stored = await at.images.put(picture("yellow"))
+        await Arrivals(at.images).note(task.id, Arrival(ImageKind.FINAL, 1, stored, None, None, Effective()))
+    async with node(studio, tmp_path, with_tables) as at:
+
+        async def added() -> bool:
+            return [image.late for image in await pictures(at, task)] == [False, True]
+
+        await eventually(added)
