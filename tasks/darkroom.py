@@ -117,7 +117,7 @@ class Darkroom:
             self._journal,
             self._cancels,
             clocks,
-            Repair(self._database, self._engine, self.images, arrivals, self.callbacks),
+            Repair(self._database, self._engine, self._run_once, self.images, arrivals, self.callbacks),
             self._signals,
             lease=settings.lease_seconds,
         )
@@ -263,7 +263,7 @@ class Darkroom:
             log.exception("Task %s could not be run", task_id)
             await self._retrying.copy()(self._run_once, task_id, owned, again=True)
 
-    async def _run_once(self, task_id: str, owned: Owned, *, again: bool = False) -> None:
+    async def _run_once(self, task_id: str, owned: Owned | None = None, *, again: bool = False) -> None:
         task = await self._journal.claim(task_id, again=again, owned=owned)
         if task is None:
             return

@@ -42,16 +42,24 @@ class Repair:
     """The repairs, for all nodes together: doing one twice changes nothing."""
 
     def __init__(
-        self, database: Database, engine: Engine, images: ImageStore, arrivals: Arrivals, callbacks: Callbacks
+        self,
+        database: Database,
+        engine: Engine,
+        run: Callable[[str], Awaitable[None]],
+        images: ImageStore,
+        arrivals: Arrivals,
+        callbacks: Callbacks,
     ) -> None:
         self._database = database
         self._engine = engine
+        self._run = run
         self._images = images
         self._arrivals = arrivals
         self._callbacks = callbacks
 
     async def stale(self) -> None:
-        """Queue tasks again that have not ended and that the engine has lost, as after restoring an old back-up."""
+        """Queue tasks again that have not ended and that the engine has lost, as after restoring an old back-up. One
+        whose provider is gone is in a queue that nobody works on; it is run here, which ends it and says so."""
         unfinished = (
             select(TASKS)
             .where(or_(TASKS.c.status.not_in(TERMINAL), TASKS.c.listening), TASKS.c.created_at < now() - SETTLED)
@@ -63,9 +71,17 @@ class Repair:
             return
         lost = await self._engine.lost(row.id for row in rows) - self._engine.running
         for task in map(task_of, rows):
-            if task.id in lost:
+            if task.id not in lost:
+                continue
+            if task.provider in self._engine.queues:
                 log.warning("Task %s was %s, and in no queue; it is queued again", task.id, task.status.value)
                 await self._engine.enqueue_again(task.id, task.provider, task.turn)
+            else:
+                log.warning(
+                    "Task %s was %s, and there is no provider %s any more", task.id, task.status.value, task.provider
+                )
+                await self._run(task.id)
+                await self._engine.forget(task.id)
 
     async def forget(self) -> None:
         """Let the engine forget what is over, and providers' reports on it."""

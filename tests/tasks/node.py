@@ -54,11 +54,13 @@ async def vendor(folder: Path) -> AsyncIterator[Vendor]:
     ledger.close()
 
 
-def darkroom(vendor: Vendor, home: Path, database_url: str, *, works: bool = True, **settings: Any) -> Darkroom:
-    """One that has not been opened yet. `settings` are fields of `TaskSettings`."""
+def darkroom(
+    vendor: Vendor, home: Path, database_url: str, *, works: bool = True, without: str | None = None, **settings: Any
+) -> Darkroom:
+    """One that has not been opened yet, `without` one of the providers. `settings` are fields of `TaskSettings`."""
     return Darkroom(
         TaskSettings(**{"home": home, "database_url": database_url, "shutdown_seconds": 0, **settings}),
-        DEFINITIONS,
+        [one for one in DEFINITIONS if one.name != without],
         sandbox_url=vendor.url,
         public_url=None,
         base_url=vendor.url,

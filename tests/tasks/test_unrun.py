@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from providers.errors import FailureCode, Transport
+from tasks.darkroom import Darkroom
 from tasks.events import Change, Failed
+from tasks.records import TaskRecord
 from tasks.status import TaskStatus
 from tests.clients import eventually
 from tests.tasks.node import Vendor, ended, node, order, until, vendor
-from tests.tasks.test_repair import row
+from tests.tasks.test_repair import change, row
 
 pytestmark = pytest.mark.anyio
 
@@ -33,10 +36,10 @@ def open_account(studio: Vendor, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("DARKROOM_OPENAI_IMAGES_TOKEN", "anything")
 
 
-def told(change: Change) -> tuple[FailureCode, bool | None, Transport]:
+def told(last: Change) -> tuple[FailureCode, bool | None, Transport]:
     """What a failure says about money."""
-    assert isinstance(change, Failed)
-    return change.failure.code, change.failure.billed, change.failure.transport
+    assert isinstance(last, Failed)
+    return last.failure.code, last.failure.billed, last.failure.transport
 
 
 async def test_what_waited_in_the_sandbox_is_not_sent_to_an_account(
@@ -92,3 +95,35 @@ async def test_what_an_account_was_asked_for_is_not_asked_of_the_sandbox(
 
     assert told(last) == (FailureCode.UNAVAILABLE, False, Transport.NOT_SENT)
     assert [await studio.charges(task.id) for task in (canceled, waiting)] == [1, 0]
+
+
+async def test_tasks_of_a_provider_that_is_gone_end(studio: Vendor, tmp_path: Path, with_tables: str) -> None:
+    async with node(studio, tmp_path, with_tables, concurrency=1) as at:
+        canceled, running = [await at.start(order(name, STREAM)) for name in ("openai_images", "all_images")]
+        waiting = await at.start(order("all_images"))
+        for task in (canceled, running):
+            await until(at, task, TaskStatus.RUNNING)
+        await at.cancel(canceled.id)
+        for task in (canceled, running, waiting):
+            await change(at, task, created_at=task.created_at - timedelta(hours=1))
+    async with node(studio, tmp_path, with_tables, without="all_images") as at:
+        lasts = [(await ended(at, task))[-1].change for task in (running, waiting)]
+        await eventually(lambda: unknown(at, running, waiting))
+    async with node(studio, tmp_path, with_tables, without="openai_images") as at:
+
+        async def left_alone() -> bool:
+            return not (await row(at, canceled)).listening
+
+        await eventually(left_alone)
+
+    assert [told(last) for last in lasts] == [
+        (FailureCode.INTERNAL, None, Transport.ACCEPTED),
+        (FailureCode.INTERNAL, False, Transport.NOT_SENT),
+    ]
+    assert await studio.charges(waiting.id) == 0
+
+
+async def unknown(at: Darkroom, *tasks: TaskRecord) -> bool:
+    """Whether the engine will never run any of these tasks, also where it has their queue."""
+    known = await at._engine._open_client.list_workflows_async(workflow_ids=[task.id for task in tasks])
+    return not [one for one in known if one.status in ("ENQUEUED", "PENDING")]
