@@ -9,6 +9,7 @@ how often they did.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from tasks.feed import Feed
 from tasks.history import TaskFilter, matches
 from tasks.patience import patiently
 from tasks.records import TaskRecord
+
+log = logging.getLogger(__name__)
 
 MOST_TASKS = 10_000
 """Tasks with news that a follower holds. One with more begins anew, and is told so."""
@@ -45,7 +48,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class TaskChanged:
     """News of one task: its row as it is now, and the events worth telling, in order; `missed` is how many were left
-    out because a newer one takes their place."""
+    out because a newer one takes their place, or because they cannot be read."""
 
     position: Position
     task: TaskRecord
@@ -72,14 +75,18 @@ class _News:
     events: list[TaskEvent] = field(default_factory=list)
     missed: int = 0
 
-    def add(self, event: TaskEvent) -> None:
-        """A newer report takes the place of an older one of its kind; a change of state takes the place of nothing."""
+    def add(self, event: TaskEvent | None) -> None:
+        """A newer report takes the place of an older one of its kind; a change of state takes the place of nothing.
+        None is an event that cannot be read."""
+        if event is None:
+            self.missed += 1
+            return
+        self.task = event.task
         if isinstance(event.change, Progressed | PartialImageReady):
             kept = [one for one in self.events if type(one.change) is not type(event.change)]
             self.missed += len(self.events) - len(kept)
             self.events = kept
         self.events.append(event)
-        self.task = event.task
 
 
 class Follower:
@@ -91,6 +98,7 @@ class Follower:
         self._filter = filter
         self._news: dict[str, _News] = {}
         self._overrun = False
+        self._error: Exception | None = None
 
     def offer(self, logged: Iterable[LoggedEvent]) -> None:
         """Take what has been read from the log, in its order."""
@@ -98,10 +106,10 @@ class Follower:
             if one.position <= self.seen:
                 continue
             self.seen = one.position
-            task = one.event.task
-            if not matches(self._filter, task, changed=one.event.change):
+            task, event = one.task, one.event
+            if event is not None and not matches(self._filter, task, changed=event.change):
                 continue
-            self._news.setdefault(task.id, _News(task)).add(one.event)
+            self._news.setdefault(task.id, _News(task)).add(event)
             self.arrived.set()
         if len(self._news) > MOST_TASKS:
             self._news.clear()
@@ -111,6 +119,7 @@ class Follower:
         """Take over what somebody else was offered who began earlier, before what has come since."""
         for task_id, news in self._news.items():
             before = earlier._news.setdefault(task_id, _News(news.task))
+            before.task = news.task
             before.missed += news.missed
             for event in news.events:
                 before.add(event)
@@ -119,8 +128,15 @@ class Follower:
         if self._news or self._overrun:
             self.arrived.set()
 
+    def fail(self, error: Exception) -> None:
+        """There will be no more news, for this reason."""
+        self._error = error
+        self.arrived.set()
+
     def take(self) -> list[_News] | None:
-        """The news since the last time; None when there were too many."""
+        """The news since the last time; None when there were too many. Raises what it failed with."""
+        if self._error is not None:
+            raise self._error
         self.arrived.clear()
         news, self._news = list(self._news.values()), {}
         if self._overrun:
@@ -151,7 +167,8 @@ class Activities:
         """What happens to the tasks that match, `after` a position, or from now on; of each task at most `per_second`
         times a second. Without an end; close it with `aclosing`.
 
-        It is safe to resume from the position of whatever came last: nothing after it has been told.
+        It is safe to resume from the position of whatever came last: nothing after it has been told. Raises
+        `DatabaseUnavailableError` when the log has not been readable for long.
         """
         follower = await self._join(filter)
         try:
@@ -224,6 +241,17 @@ class Activities:
         return False
 
     async def _read(self) -> None:
+        """Read the log for as long as anybody follows. What keeps this from going on ends it for everybody who is
+        there: they know where they are, and can come back."""
+        try:
+            await self._read_on()
+        except Exception as exc:
+            log.exception("The log of all tasks cannot be read; %d who follow it are sent away", len(self._followers))
+            self._tail = self._at = None
+            for follower in self._followers:
+                follower.fail(exc)
+
+    async def _read_on(self) -> None:
         """Read the end of the log, and offer it to everybody."""
         with self._feed.everything() as news:
             quiet = SAFETY_SECONDS

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, tuple_
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal_column, select, tuple_
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
-from tasks.events import TaskEvent, change_of, image_id_of
+from tasks.events import Change, TaskEvent, change_of, image_id_of
 from tasks.history import images_in
-from tasks.records import DEFAULT_PROJECT
+from tasks.records import DEFAULT_PROJECT, ImageRecord, TaskRecord
 from tasks.tables import EVENTS, TASKS, task_of
+
+log = logging.getLogger(__name__)
 
 LAST = (1 << 63) - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,10 +68,12 @@ def position_of(cursor: str) -> Position:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event at its place among those of all tasks; its task is the row as it is now."""
+    """An event at its place among those of all tasks; its task is the row as it is now. One that cannot be read is
+    None, so that the others still can."""
 
     position: Position
-    event: TaskEvent
+    task: TaskRecord
+    event: TaskEvent | None
 
 
 class ActivityLog:
@@ -112,15 +118,10 @@ class ActivityLog:
         records = connection.execute(self._page(position)).all()
         wanted = select(TASKS).where(TASKS.c.id.in_({record.task_id for record in records}))
         tasks = {row.id: task_of(row) for row in connection.execute(wanted)} if records else {}
-        changes = [change_of(record.kind, record.payload) for record in records]
-        images = images_in(connection, changes)
+        changes = [_change(record) for record in records]
+        images = images_in(connection, [change for change in changes if change is not None])
         return [
-            LoggedEvent(
-                Position(record.transaction or 0, record.position, _microseconds(record.at)),
-                TaskEvent(
-                    tasks[record.task_id], record.sequence, record.at, change, images.get(image_id_of(change) or "")
-                ),
-            )
+            _logged(record, tasks[record.task_id], change, images)
             for record, change in zip(records, changes, strict=True)
         ]
 
@@ -132,6 +133,24 @@ class ActivityLog:
         return events.where(
             tuple_(transaction, place) > (position.transaction, position.position), transaction < SETTLED
         ).order_by(transaction, place)
+
+
+def _change(record: Row[Any]) -> Change | None:
+    try:
+        return change_of(record.kind, record.payload)
+    except (KeyError, ValidationError):
+        log.exception("Event %d of task %s cannot be read; `activity` leaves it out", record.sequence, record.task_id)
+        return None
+
+
+def _logged(
+    record: Row[Any], task: TaskRecord, change: Change | None, images: Mapping[str, ImageRecord]
+) -> LoggedEvent:
+    position = Position(record.transaction or 0, record.position, _microseconds(record.at))
+    if change is None:
+        return LoggedEvent(position, task, None)
+    image = images.get(image_id_of(change) or "")
+    return LoggedEvent(position, task, TaskEvent(task, record.sequence, record.at, change, image))
 
 
 def _microseconds(at: datetime) -> int:

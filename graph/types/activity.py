@@ -45,7 +45,10 @@ class TaskChanged(ActivityEvent):
         description="What happened, in order: every change of its state, and of progress reports and partial images "
         "the newest."
     )
-    missed: int = strawberry.field(description="How many of its events were left out for a newer one of their kind.")
+    missed: int = strawberry.field(
+        description="How many of its events were left out: for a newer one of their kind, or because they cannot be "
+        "read."
+    )
 
 
 @strawberry.type(description="How many tasks are in a state.")

@@ -20,7 +20,7 @@ from tasks.feed import Feed
 from tasks.history import TaskFilter
 from tasks.records import TaskRecord, now
 from tasks.status import TaskStatus
-from tasks.tables import TASKS
+from tasks.tables import EVENTS, TASKS
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ async def following(
 
 def succeeded(told: list[TaskChanged]) -> bool:
     """Whether the last thing told is the end of a task."""
-    return isinstance(told[-1].events[-1].change, Succeeded)
+    return any(isinstance(event.change, Succeeded) for event in told[-1].events)
 
 
 def events(told: list[TaskChanged]) -> set[tuple[str, int]]:
@@ -163,7 +163,7 @@ async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
 
 
 def _noted(logged: Sequence[LoggedEvent]) -> list[str]:
-    return [one.event.task.id for one in logged if isinstance(one.event.change, NoticeGiven)]
+    return [one.task.id for one in logged if one.event is not None and isinstance(one.event.change, NoticeGiven)]
 
 
 async def test_whoever_resumes_from_too_far_back_begins_anew(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +218,51 @@ async def _all(log: ActivityLog, count: int) -> list[Position]:
         while len(found := await log.after(Position(0, 0))) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return [one.position for one in found]
+
+
+async def test_when_the_log_cannot_be_read_those_who_follow_hear_of_it_and_can_come_back(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await shelf.claimed()
+    followers = activities(shelf)
+
+    async def broken(log: ActivityLog, position: Position) -> Sequence[LoggedEvent]:
+        raise RuntimeError("this page is broken")
+
+    async with aclosing(followers.follow(TaskFilter(), None, QUICK)) as stream:
+        start = await anext(stream)
+        with monkeypatch.context() as patch:
+            patch.setattr(ActivityLog, "after", broken)
+            shelf.feed.hint(task.id)
+            with pytest.raises(RuntimeError, match="this page is broken"):
+                await following(stream, succeeded)
+        # The first one is not even gone.
+        async with aclosing(followers.follow(TaskFilter(), start.position, QUICK)) as again:
+            await succeed(shelf, task)
+            started, told = await following(again, succeeded)
+
+    assert started == [Started(start.position, complete=True)]
+    assert told[-1].task.id == task.id
+    assert "The log of all tasks cannot be read; 1 who follow it are sent away" in caplog.messages
+
+
+async def test_an_event_that_cannot_be_read_counts_as_missed_and_hides_no_other(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    followers = activities(shelf)
+    task, other = await shelf.claimed(), await shelf.claimed()
+    await shelf.journal.append(task, NoticeGiven("x", None))
+    await shelf.database.write(
+        lambda connection: connection.execute(
+            EVENTS.update().where(EVENTS.c.kind == NoticeGiven.kind).values(kind="of_a_later_version")
+        )
+    )
+    await succeed(shelf, other)
+    async with aclosing(followers.follow(TaskFilter(statuses=[TaskStatus.SUCCEEDED]), Position(0, 0), QUICK)) as stream:
+        _, told = await following(stream, succeeded)
+
+    assert [(one.task.id, one.missed) for one in told if one.missed] == [(task.id, 1)]
+    assert f"Event 2 of task {task.id} cannot be read; `activity` leaves it out" in caplog.messages
 
 
 async def test_nothing_is_left_behind_when_nobody_follows(shelf: Shelf) -> None:
