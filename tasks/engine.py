@@ -114,6 +114,7 @@ class Engine:
         self.works = works
         self._node = ""
         self._owned: Select[tuple[str]]
+        self._takes_until = math.inf
         self._client: DBOSClient | None = None
         self._queues: dict[str, _Worked] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -172,7 +173,19 @@ class Engine:
 
     def full(self, queue: str) -> bool:
         """Whether this node would not start another task of the queue now, so that another one should look."""
-        return queue not in self._queues or self._queues[queue].backlog or self._draining is not None
+        return queue not in self._queues or self._queues[queue].backlog or self._draining is not None or not self._takes
+
+    def take_until(self, at: float) -> None:
+        """Take nothing from the queues after that time of the monotonic clock, unless this is said again: the others
+        may think by then that this node is dead, and take it away. Until the first time there is no end."""
+        took, self._takes_until = self._takes, at
+        if not took:
+            for queue in self._queues:
+                self.wake(queue)
+
+    @property
+    def _takes(self) -> bool:
+        return time.monotonic() < self._takes_until
 
     @property
     def queues(self) -> Collection[str]:
@@ -285,8 +298,11 @@ class Engine:
             pause = polling * random.uniform(0.9, 1.1)
             owner = uuid4().hex
             try:
-                for task_id in await self._database.outside(lambda: self._claim(queue, owner)):  # noqa: B023
-                    self._start(queue, task_id, owner)
+                if self._takes:
+                    for task_id in await self._database.outside(lambda: self._claim(queue, owner)):  # noqa: B023
+                        self._start(queue, task_id, owner)
+                else:
+                    log.warning("The queue %s is left to the other nodes until this one is heard again", name)
             except DatabaseUnavailableError as exc:
                 log.warning("The queue %s cannot be looked into now: %s", name, exc)
             except DBAPIError as exc:

@@ -68,7 +68,9 @@ class Upkeep:
     async def join(self) -> None:
         """Be on the list of nodes before anything is owned under this name."""
         if self._nodes is not None:
+            at = time.monotonic()
             await self._nodes.join(self.node)
+            self._engine.take_until(at + self._lease / 2)
 
     def start(self) -> None:
         """Begin with the chores; what an earlier process left undone is done first."""
@@ -114,16 +116,18 @@ class Upkeep:
 
     async def _beat(self) -> None:
         assert self._nodes is not None
+        at = time.monotonic()
         alive = await self._nodes.beat(self.node)
         before_at, self._beaten_at = self._beaten_at, time.monotonic()
         if before_at is not None and self._beaten_at - before_at > self._lease / 2:
             # The database was away, or this node was frozen. Let the others say first that they live.
             self._deaf_until = self._beaten_at + self._lease
         if alive:
+            self._engine.take_until(at + self._lease / 2)
             return
         before, self.node = self.node, new_name()
         log.warning("This node was taken for dead, and goes on as %s. Its tasks have been taken over.", self.node)
-        await self._nodes.join(self.node)
+        await self.join()
         self._engine.rename(self.node)
         await self._engine.recover([before])
 

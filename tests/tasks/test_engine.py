@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -228,6 +229,25 @@ async def test_two_runs_of_one_task_that_overlap_are_two(database: Database) -> 
         assert worker.running == {"taken"}, "the newer one goes on"
 
     assert runs.running == 0, "and is stopped with the node"
+
+
+async def test_nothing_is_taken_while_the_node_may_be_thought_dead(database: Database) -> None:
+    runs = Runs()
+    runs.gate.set()
+    async with working(database, runs) as unheard:
+        unheard.take_until(time.monotonic())
+        assert unheard.full(QUEUE), "another node should look"
+        await enqueue(database, unheard, "waiting")
+        await eventually(lambda: looked(unheard))
+        assert not runs.started
+        unheard.take_until(time.monotonic() + SECONDS)
+        await runs.until(lambda: runs.started == ["waiting"])
+        assert not unheard.full(QUEUE)
+
+
+async def looked(worker: Engine) -> bool:
+    """Whether a queue has been looked into since it was woken."""
+    return not worker._queues[QUEUE].woken.is_set()
 
 
 async def test_a_run_is_told_when_its_task_has_been_taken_over(database: Database) -> None:

@@ -20,6 +20,7 @@ from tasks import engine
 from tasks.cancellation import CANCELLATION
 from tasks.darkroom import Darkroom
 from tasks.events import Canceled, Change, Failed, ImageReady, Succeeded, TaskEvent
+from tasks.nodes import Nodes
 from tasks.records import NodeRecord, TaskRecord
 from tasks.status import TaskStatus
 from tests import clients
@@ -211,6 +212,35 @@ async def test_a_node_that_was_wrongly_taken_for_dead_goes_on_under_a_new_name_a
         after = await frozen.start(order("openai_images", "[[sandbox: pause=1]]"))
         assert isinstance((await ended(frozen, after))[-1].change, Succeeded)
         assert [await studio.charges(task.id) for task in (stream, job, after)] == [1, 1, 1]
+
+
+async def test_a_node_that_cannot_say_that_it_lives_leaves_new_tasks_to_the_others(
+    studio: Vendor, tmp_path: Path, postgres_with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(studio, tmp_path, postgres_with_tables, lease_seconds=4) as unheard:
+        beat, heard = Nodes.beat, asyncio.Event()
+
+        async def stuck(self: Nodes, name: str) -> bool:
+            if name == unheard.node:
+                await heard.wait()
+            return await beat(self, name)
+
+        monkeypatch.setattr(Nodes, "beat", stuck)
+
+        async def takes_nothing() -> bool:
+            return unheard._engine.full("openai_images")
+
+        await eventually(takes_nothing)
+        async with node(studio, tmp_path, postgres_with_tables, lease_seconds=4) as other:
+            task = await unheard.start(order("openai_images", "[[sandbox: pause=0.3]]", partial_images=1))
+            await until(unheard, task, TaskStatus.RUNNING)
+            assert task.id in other._engine.running
+            assert isinstance((await ended(unheard, task))[-1].change, Succeeded)
+        heard.set()
+        after = await unheard.start(order("openai_images"))
+        assert isinstance((await ended(unheard, after))[-1].change, Succeeded)
+
+    assert [await studio.charges(one.id) for one in (task, after)] == [1, 1]
 
 
 async def test_a_node_that_stood_still_does_not_take_a_task_back_from_the_one_that_goes_on_with_it(
