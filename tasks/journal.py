@@ -121,6 +121,13 @@ class Journal:
         statement = TASKS.update().where(TASKS.c.id == task.id, TASKS.c.run == task.run).values(**values)
         await patiently(lambda: self._database.write(lambda connection: connection.execute(statement)))
 
+    async def entrust(self, task: TaskRecord, **values: Any) -> None:
+        """Leave what the provider has accepted to other runs, although this one has lost the task: if they do not know
+        of it, somebody will listen for its pictures (`tasks.repair` finds the task)."""
+        unknown = (TASKS.c.id == task.id, TASKS.c.run > task.run, TASKS.c.submission.is_(None))
+        statement = TASKS.update().where(*unknown).values(listening=True, **values)
+        await patiently(lambda: self._database.write(lambda connection: connection.execute(statement)))
+
     def _append(
         self,
         connection: Connection,

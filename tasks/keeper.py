@@ -66,7 +66,7 @@ class Keeper:
         self._placeholders: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()
         self._noted: list[Arrival] = []
-        self.late = task.status is TaskStatus.CANCELED
+        self.late = task.status.terminal
         """Whether the task has ended for its readers, so that only pictures are kept."""
 
     @property
@@ -111,6 +111,8 @@ class Keeper:
             await self._take(event)
         except LostTaskError:
             if self._arrivals is None and self.task.status is not TaskStatus.CANCELED:
+                if isinstance(event, Accepted):
+                    await self._journal.entrust(self.task, **_acceptance(event.submission))
                 raise  # whoever owns it now goes on watching the same generation
             # It has just been canceled here, or it was given up and the answer can only be read here: what was paid for
             # is kept.
@@ -139,12 +141,9 @@ class Keeper:
         match event:
             case Accepted(submission):
                 self.accepted.set()
-                await self._journal.settle(
-                    self.task,
-                    transport=Transport.ACCEPTED.value,
-                    submission=SUBMISSION.dump_python(submission, mode="json"),
-                    accepted_at=now(),
-                )
+                await self._journal.settle(self.task, **_acceptance(submission))
+                if self._arrivals is None:
+                    await self._journal.entrust(self.task, **_acceptance(submission))
             case FinalImage():
                 if (arrival := await self._store(event)) is not None:
                     await self._show(arrival)
@@ -157,9 +156,8 @@ class Keeper:
             await self.record(
                 StatusChanged(TaskStatus.RUNNING),
                 status=TaskStatus.RUNNING,
-                transport=Transport.ACCEPTED.value,
-                submission=SUBMISSION.dump_python(submission, mode="json"),
-                accepted_at=now(),
+                listening=False,
+                **_acceptance(submission),
             )
         self.accepted.set()
 
@@ -233,6 +231,14 @@ class Keeper:
 
 def _key(image: ImageRecord) -> tuple[ImageKind, int, int]:
     return image.kind, image.index, image.partial_image_index
+
+
+def _acceptance(submission: Submission) -> dict[str, Any]:
+    return {
+        "transport": Transport.ACCEPTED.value,
+        "submission": SUBMISSION.dump_python(submission, mode="json"),
+        "accepted_at": now(),
+    }
 
 
 def _usage(event: Usage) -> UsageReported:

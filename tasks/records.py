@@ -149,7 +149,7 @@ class TaskRecord(SQLModel, table=True):
     cancellation: JsonObject | None = Field(default=None, sa_column=_json())
     """What canceling achieved (`tasks.cancellation.Cancellation`)."""
     listening: bool = False
-    """Whether it has been canceled, but is still listened to for a picture that was paid for."""
+    """Whether somebody shall listen for a picture that was paid for, also after its end."""
     last_sequence: int = 0
     transport: str | None = Field(default=None, max_length=32)
     """How far the request that pays got: a value of `providers.errors.Transport`."""

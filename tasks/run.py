@@ -6,7 +6,7 @@ A run begins by claiming the task. What it then does follows from the row alone:
     submitting                 an earlier run may have posted: ask the provider, or the outcome is unknown
     running, can be resumed    go on watching the submission
     running, cannot            an earlier run lost sight of it: the outcome is unknown
-    canceled, still listening  go on watching quietly, for a picture that was paid for
+    ended, still listening     go on watching quietly, for a picture that was paid for
 
 Only a request that was provably not carried out is sent again; the row then goes back to `queued` until its time comes.
 """
@@ -252,7 +252,7 @@ class Run:
             return None
         if task.submission is not None:
             if self._provider.capabilities.resumable:
-                return SUBMISSION.validate_python(task.submission)
+                return await self._known_as(SUBMISSION.validate_python(task.submission))
             raise OutcomeUnknownError(
                 f"This server stopped while {self._title} was generating, and that answer cannot be opened again. The "
                 "generation was probably finished and billed. It is not sent again on its own; use `retryTask` if you "
@@ -268,9 +268,13 @@ class Run:
                 "page before you use `retryTask`.",
                 transport=Transport.PERHAPS_SENT,
             )
+        return await self._known_as(found)
+
+    async def _known_as(self, submission: Submission) -> Submission:
+        """Readers are told that the provider has it, if nobody has told them."""
         if not self._keeper.late:
-            await self._keeper.accept(found)
-        return found
+            await self._keeper.accept(submission)
+        return submission
 
     async def _find(self) -> Submission | None:
         """Ask the provider whether the request arrived; one that cannot be asked now is asked again."""
@@ -423,7 +427,7 @@ class Run:
 
     async def _fail(self, failure: Failure) -> None:
         if self._keeper.late:
-            log.info("Task %s was canceled, and brought nothing more: %s", self._task.id, failure.message)
+            log.info("Task %s had ended, and brought nothing more: %s", self._task.id, failure.message)
             await self._at.journal.settle(self._task, listening=False)
         elif self._wish.is_set() and self._too_late is None and failure.code is not FailureCode.STORAGE_FAILED:
             await self._end_canceled(self._canceled_by(failure))
