@@ -24,6 +24,8 @@ class ActivityEvents(Source):
 
     __slots__ = ("_darkroom", "_filter", "_from", "_per_second", "_told", "_told_at")
 
+    rereadable = False
+
     def __init__(self, darkroom: Darkroom, filter: TaskFilter, after: str | None, per_second: float) -> None:
         self._darkroom = darkroom
         self._filter = filter

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import aclosing
 from inspect import isawaitable
@@ -16,6 +15,7 @@ from inspect import isawaitable
 import orjson
 
 from graph.context import Context
+from graph.live.kept import MESSAGES, Kept, Total
 from graph.live.load import Load
 from graph.live.message import Message
 from graph.live.operation import Checked, OperationRequest, Selection, encode, subscribe
@@ -26,12 +26,8 @@ from graph.live.subscriber import Subscriber
 from graph.schema import Schema
 from resolvers.images import DataUriBudget
 
-KEPT_MESSAGES = 64
-"""Most encoded events that a group keeps for subscribers who are behind; what is further back they read in the log."""
-KEPT_BYTES = 16 * 1024 * 1024
-"""Most bytes of them, but for the newest, which is kept alone if it must be."""
-KEPT_BYTES_IN_ALL = 64 * 1024 * 1024
-"""Most bytes that all groups keep together."""
+BREATH = 16
+"""How many events may be told in a row before the rest of this process gets a turn."""
 
 
 class Meter(DataUriBudget):
@@ -57,7 +53,7 @@ class Groups:
         self._schema = schema
         self._groups: dict[Hashable, Group] = {}
         self.load = Load()
-        self.kept_bytes = 0
+        self.kept = Total()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -116,10 +112,9 @@ class Group:
         "_behind",
         "_budget",
         "_context",
-        "_floor",
         "_groups",
         "_kept",
-        "_kept_bytes",
+        "_kept_up",
         "_key",
         "_live",
         "_pump",
@@ -147,9 +142,8 @@ class Group:
         if self._budget is None and (first := source.first()):
             self._replays = Replays()
             self._replays.begin(source.after, first)
-        self._kept: deque[Message] | None = None
-        self._kept_bytes = 0
-        self._floor = 0
+        self._kept: Kept | None = None
+        self._kept_up: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
         if not self.ended:
             self._pump = asyncio.create_task(self._run(), name="group")
@@ -172,6 +166,8 @@ class Group:
         """From now on a subscriber gets events as they happen."""
         del self._behind[subscriber]
         self._live[subscriber] = None
+        if self._kept_up is not None and not self._kept_up.done():
+            self._kept_up.set_result(None)
         self._tidy()
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -192,9 +188,7 @@ class Group:
 
     def after(self, sequence: int) -> Message | None:
         """The first event above a sequence, if it is kept."""
-        if not self._kept or sequence < self._floor:
-            return None
-        return next((message for message in self._kept if message.sequence > sequence), None)
+        return None if self._kept is None else self._kept.after(sequence)
 
     async def replay(self, sequence: int) -> Replay:
         """The stored events above a sequence; shared, but where each client has a budget of its own for what is in
@@ -218,12 +212,28 @@ class Group:
         return Message(event, encode(result.data, result.errors), 0 if meter is None else meter.taken)
 
     async def _run(self) -> None:
+        told = 0
         async with aclosing(self.source.live(self.newest)) as events:
             async for event in events:
+                told += 1
+                if self._behind or not told % BREATH:
+                    await self._breathe()
                 self._deliver(await self.encode(event, self._budget))
         self.ended = True
         for subscriber in list(self._live):
             subscriber.finish()
+
+    async def _breathe(self) -> None:
+        """Let the others in this process go on, among them those who are behind.
+
+        What cannot be read again is held back while nobody keeps up: such a stream goes as fast as its fastest reader,
+        and its source collects meanwhile.
+        """
+        await asyncio.sleep(0)
+        while not self.source.rereadable and not self._live:
+            self._kept_up = asyncio.get_running_loop().create_future()
+            await self._kept_up
+            self._kept_up = None
 
     def _stopped(self, pump: asyncio.Task[None]) -> None:
         self._pump = None
@@ -258,26 +268,11 @@ class Group:
 
     def _keep(self, message: Message, before: int) -> None:
         if self._kept is None:
-            self._kept = deque()
-        if not self._kept:
-            self._floor = before
-        self._kept.append(message)
-        self._count(len(message.body))
-        while (
-            len(self._kept) > KEPT_MESSAGES
-            or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1)
-            or (self._groups.kept_bytes > KEPT_BYTES_IN_ALL and self._kept)
-        ):
-            dropped = self._kept.popleft()
-            self._floor = dropped.sequence
-            self._count(-len(dropped.body))
+            self._kept = Kept(self._groups.kept, before, MESSAGES if self.source.rereadable else None)
+        self._kept.add(message)
 
     def _tidy(self) -> None:
         """Keep nothing when nobody is behind."""
         if not self._behind and self._kept is not None:
-            self._count(-self._kept_bytes)
+            self._kept.clear()
             self._kept = None
-
-    def _count(self, size: int) -> None:
-        self._kept_bytes += size
-        self._groups.kept_bytes += size

@@ -130,7 +130,7 @@ class Outlet(ABC):
                 self._taken = False
                 self._release()
             else:
-                del self._waiting[writer]
+                self._waiting.pop(writer, None)
             raise
 
     def _release(self) -> None:
@@ -151,5 +151,9 @@ class Outlet(ABC):
 
     def _hand_to(self, writer: Writer) -> None:
         assert self._waiting is not None
+        turn = self._waiting.pop(writer)
+        if turn.cancelled():  # it has just left
+            self._release()
+            return
         self._taken = self.blocked = True
-        self._waiting.pop(writer).set_result(None)
+        turn.set_result(None)

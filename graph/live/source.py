@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class Source(ABC):
     """
 
     __slots__ = ("after", "ended", "key", "newest")
+
+    rereadable: ClassVar[bool] = True
+    """Whether `stored` gives every event again, for a subscriber that has fallen far behind."""
 
     def __init__(self, key: Hashable, *, after: int, newest: int, ended: bool) -> None:
         self.key = key

@@ -69,6 +69,7 @@ class Subscriber:
         """Stop, whatever is going on."""
         if self._task is not None:
             self._task.cancel()
+            self._task = None
         self._group.leave(self)
 
     async def _catch_up(self) -> None:
@@ -140,6 +141,8 @@ class Subscriber:
         return message
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
+        if task is not self._task:
+            return  # it has left, or has fallen behind again already
         self._task = self._next = None
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self.outlet.fail(self, error)
