@@ -106,11 +106,9 @@ class Follower:
             if one.position <= self.seen:
                 continue
             self.seen = one.position
-            task, event = one.task, one.event
-            if event is not None and not matches(self._filter, task, changed=event.change):
-                continue
-            self._news.setdefault(task.id, _News(task)).add(event)
-            self.arrived.set()
+            if matches(self._filter, one.task, one.states):
+                self._news.setdefault(one.task.id, _News(one.task)).add(one.event)
+                self.arrived.set()
         if len(self._news) > MOST_TASKS:
             self._news.clear()
             self._overrun = True

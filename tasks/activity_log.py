@@ -10,19 +10,43 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal_column, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
-from tasks.events import Change, TaskEvent, change_of, image_id_of
+from tasks.events import (
+    Canceled,
+    Change,
+    Failed,
+    HandedOff,
+    RetryScheduled,
+    StatusChanged,
+    Succeeded,
+    TaskEvent,
+    change_of,
+    image_id_of,
+)
 from tasks.history import images_in
 from tasks.records import DEFAULT_PROJECT, ImageRecord, TaskRecord
+from tasks.status import TaskStatus
 from tasks.tables import EVENTS, TASKS, task_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +58,31 @@ PAGE = 500
 """Most events that are read at once."""
 SETTLED: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 """The oldest transaction that is still running, anywhere on this PostgreSQL server."""
+
+ARRIVES = {
+    RetryScheduled.kind: TaskStatus.QUEUED,
+    Succeeded.kind: TaskStatus.SUCCEEDED,
+    Failed.kind: TaskStatus.FAILED,
+    Canceled.kind: TaskStatus.CANCELED,
+    HandedOff.kind: TaskStatus.HANDED_OFF,
+}
+"""The state that an event moves its task to, by its kind; `StatusChanged` says it itself."""
+STATES = {status.value: status for status in TaskStatus} | ARRIVES
+
+_before = EVENTS.alias()
+_left = (
+    select(func.coalesce(_before.c.payload["status"].as_string(), _before.c.kind))
+    .where(
+        _before.c.task_id == EVENTS.c.task_id,
+        _before.c.sequence < EVENTS.c.sequence,
+        _before.c.kind.in_([StatusChanged.kind, *ARRIVES]),
+    )
+    .order_by(_before.c.sequence.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+LEAVES = case((EVENTS.c.kind.in_([StatusChanged.kind, *ARRIVES]), _left)).label("leaves")
+"""The state that an event moves its task from, as a key of `STATES`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,11 +118,15 @@ def position_of(cursor: str) -> Position:
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
     """An event at its place among those of all tasks; its task is the row as it is now. One that cannot be read is
-    None, so that the others still can."""
+    None, so that the others still can.
+
+    `states` are those that it moves the task from and to; of an event that moves nothing, the one it is in now.
+    """
 
     position: Position
     task: TaskRecord
     event: TaskEvent | None
+    states: Collection[TaskStatus]
 
 
 class ActivityLog:
@@ -81,7 +134,18 @@ class ActivityLog:
 
     def __init__(self, database: Database, project: str = DEFAULT_PROJECT) -> None:
         self._database = database
-        self._project = project
+        place, transaction = EVENTS.c.position, EVENTS.c.transaction
+        order: tuple[ColumnElement[Any], ...]
+        if database.sqlite:
+            order = (place,)
+            after, up_to = place > bindparam("position"), place <= bindparam("position")
+        else:
+            order = (transaction, place)
+            there = tuple_(bindparam("transaction", type_=BigInteger), bindparam("position", type_=BigInteger))
+            after, up_to = and_(tuple_(*order) > there, transaction < SETTLED), tuple_(*order) <= there
+        events = select(EVENTS, LEAVES).where(EVENTS.c.project == project, after)
+        self._page = events.order_by(*order).limit(PAGE)
+        self._last = select(EVENTS.c.at).where(up_to).order_by(*(one.desc() for one in order)).limit(1)
 
     async def end(self) -> Position:
         """Where the log ends now."""
@@ -104,18 +168,11 @@ class ActivityLog:
 
     def _recorded(self, connection: Connection, position: Position) -> int:
         """When the last event up to a position was recorded."""
-        place, transaction = EVENTS.c.position, EVENTS.c.transaction
-        last = select(EVENTS.c.at).limit(1)
-        if self._database.sqlite:
-            last = last.where(place <= position.position).order_by(place.desc())
-        else:
-            up_to = tuple_(transaction, place) <= (position.transaction, position.position)
-            last = last.where(up_to).order_by(transaction.desc(), place.desc())
-        at = connection.execute(last).scalar_one_or_none()
+        at = connection.execute(self._last, _parameters(position)).scalar_one_or_none()
         return 0 if at is None else _microseconds(at)
 
     def _after(self, connection: Connection, position: Position) -> list[LoggedEvent]:
-        records = connection.execute(self._page(position)).all()
+        records = connection.execute(self._page, _parameters(position)).all()
         wanted = select(TASKS).where(TASKS.c.id.in_({record.task_id for record in records}))
         tasks = {row.id: task_of(row) for row in connection.execute(wanted)} if records else {}
         changes = [_change(record) for record in records]
@@ -125,14 +182,9 @@ class ActivityLog:
             for record, change in zip(records, changes, strict=True)
         ]
 
-    def _page(self, position: Position) -> Select[Any]:
-        place, transaction = EVENTS.c.position, EVENTS.c.transaction
-        events = select(EVENTS).where(EVENTS.c.project == self._project).limit(PAGE)
-        if self._database.sqlite:
-            return events.where(place > position.position).order_by(place)
-        return events.where(
-            tuple_(transaction, place) > (position.transaction, position.position), transaction < SETTLED
-        ).order_by(transaction, place)
+
+def _parameters(position: Position) -> dict[str, int]:
+    return {"transaction": position.transaction, "position": position.position}
 
 
 def _change(record: Row[Any]) -> Change | None:
@@ -148,9 +200,11 @@ def _logged(
 ) -> LoggedEvent:
     position = Position(record.transaction or 0, record.position, _microseconds(record.at))
     if change is None:
-        return LoggedEvent(position, task, None)
+        return LoggedEvent(position, task, None, tuple(TaskStatus))  # whatever it was
+    arrives = STATES.get(record.payload.get("status", record.kind))
+    states = {task.status} if arrives is None else {arrives, STATES.get(record.leaves, arrives)}
     image = images.get(image_id_of(change) or "")
-    return LoggedEvent(position, task, TaskEvent(task, record.sequence, record.at, change, image))
+    return LoggedEvent(position, task, TaskEvent(task, record.sequence, record.at, change, image), states)
 
 
 def _microseconds(at: datetime) -> int:

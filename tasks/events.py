@@ -187,11 +187,6 @@ def change_of(kind: str, payload: JsonObject) -> Change:
     return _ADAPTERS[kind].validate_python(payload)
 
 
-def moves(change: Change) -> bool:
-    """Whether a change moves its task to another state."""
-    return isinstance(change, StatusChanged | RetryScheduled | Succeeded | Failed | Canceled | HandedOff)
-
-
 def image_id_of(change: Change) -> str | None:
     """The picture that a change is about, if it is about one."""
     return change.image_id if isinstance(change, PartialImageReady | ImageReady) else None

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from tasks.database import Database
 from tasks.errors import InvalidCursorError
-from tasks.events import Change, TaskEvent, change_of, image_id_of, moves
+from tasks.events import Change, TaskEvent, change_of, image_id_of
 from tasks.records import DEFAULT_PROJECT, ImageKind, ImageRecord, TaskRecord
 from tasks.status import TaskStatus
 from tasks.tables import EVENTS, IMAGES, TASKS, image_of, task_of
@@ -97,15 +97,15 @@ def conditions(filter: TaskFilter, project: str) -> list[ColumnElement[bool]]:
     return found
 
 
-def matches(filter: TaskFilter, task: TaskRecord, *, changed: Change) -> bool:
-    """Whether a change of a task is of interest. One that has just left the states of the filter is told once more."""
+def matches(filter: TaskFilter, task: TaskRecord, states: Iterable[TaskStatus]) -> bool:
+    """Whether a task would be listed in one of these states."""
     if filter.providers and task.provider not in filter.providers:
         return False
     if filter.created_after is not None and task.created_at < filter.created_after:
         return False
     if filter.created_before is not None and task.created_at >= filter.created_before:
         return False
-    return not filter.statuses or task.status in filter.statuses or moves(changed)
+    return not filter.statuses or any(status in filter.statuses for status in states)
 
 
 def finished(images: Iterable[ImageRecord]) -> list[ImageRecord]:

@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import Connection
 
 from providers.contract import ProgressOrigin
+from providers.errors import Transport
 from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
 from tasks.activity_log import ActivityLog, LoggedEvent, Position, position_of
 from tasks.counts import Counts
-from tasks.events import NoticeGiven, Progressed, StatusChanged, Succeeded
+from tasks.events import Failed, NoticeGiven, Progressed, RetryScheduled, StatusChanged, Succeeded
+from tasks.failure import unknown_provider
 from tasks.feed import Feed
 from tasks.history import TaskFilter
 from tasks.records import TaskRecord, now
@@ -132,6 +134,46 @@ async def test_a_task_that_leaves_the_filter_is_told_once_more(shelf: Shelf) -> 
 
     assert told[-1].task.status is TaskStatus.SUCCEEDED
     assert {3, 4} <= {event.sequence for one in told for event in one.events}
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["as it happens", "coming back after a restart"])
+@pytest.mark.parametrize(
+    ("status", "sequences"),
+    [
+        (TaskStatus.QUEUED, [1, 2, 4, 5]),
+        (TaskStatus.SUBMITTING, [2, 4, 5, 6]),
+        (TaskStatus.RUNNING, [6, 7]),
+        (TaskStatus.FAILED, [7]),
+        (TaskStatus.CANCELED, []),
+    ],
+)
+async def test_whoever_wants_tasks_in_one_state_hears_of_those_that_enter_and_leave_it(
+    shelf: Shelf, live: bool, status: TaskStatus, sequences: list[int]
+) -> None:
+    wanted = TaskFilter(statuses=[status, TaskStatus.SUCCEEDED])
+    failure = unknown_provider("x", Transport.NOT_SENT)
+    start = await ActivityLog(shelf.database).end()
+    async with aclosing(activities(shelf).follow(wanted, None, QUICK)) as stream:
+        await anext(stream)
+        task = await shelf.claimed()
+        for change, becomes in (
+            (StatusChanged(TaskStatus.SUBMITTING), TaskStatus.SUBMITTING),
+            (NoticeGiven("x", None), TaskStatus.SUBMITTING),
+            (RetryScheduled(2, now(), failure), TaskStatus.QUEUED),
+            (StatusChanged(TaskStatus.SUBMITTING), TaskStatus.SUBMITTING),
+            (StatusChanged(TaskStatus.RUNNING), TaskStatus.RUNNING),
+            (Failed(failure), TaskStatus.FAILED),
+        ):
+            task = await shelf.journal.append(task, change, status=becomes)
+        await succeed(shelf, await shelf.claimed())
+        if live:
+            _, told = await following(stream, succeeded)
+        else:
+            async with aclosing(activities(shelf).follow(wanted, start, QUICK)) as again:
+                _, told = await following(again, succeeded)
+
+    moves = [event.sequence for one in told if one.task.id == task.id for event in one.events if event.sequence != 3]
+    assert moves == sequences
 
 
 # SQLite has one writer: nothing commits late.
