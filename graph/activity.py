@@ -8,8 +8,9 @@ from contextlib import aclosing
 import resolvers.activity
 from graph.live.source import LiveEvent, Source
 from graph.types.activity import activity_of
-from tasks.activity import Activity, Started
+from tasks.activity import Activity, Counted, Started
 from tasks.activity_log import Position, position_of
+from tasks.counts import TaskCounts
 from tasks.darkroom import Darkroom
 from tasks.errors import InvalidCursorError
 from tasks.history import TaskFilter
@@ -19,10 +20,11 @@ class ActivityEvents(Source):
     """What happens to all tasks that match. Raises `InvalidCursorError`.
 
     Whoever begins where the others are shares their events; whoever comes back from further behind has a stream of its
-    own, because what is collected for it is different. Sequences count from the beginning of a stream.
+    own, because what is collected for it is different. Sequences count from the beginning of a stream, by twos: whoever
+    begins in the middle of it gets two events that the others do not.
     """
 
-    __slots__ = ("_darkroom", "_filter", "_from", "_per_second", "_told", "_told_at")
+    __slots__ = ("_counts", "_darkroom", "_filter", "_from", "_per_second", "_told", "_told_at")
 
     rereadable = False
 
@@ -33,6 +35,7 @@ class ActivityEvents(Source):
         self._from = None if after is None else position_of(after)
         self._told = 0
         self._told_at: Position | None = None
+        self._counts: TaskCounts | None = None
         super().__init__(self._key(), after=0, newest=0, ended=False)
 
     def _key(self) -> Hashable:
@@ -53,16 +56,22 @@ class ActivityEvents(Source):
         found = resolvers.activity.activity(self._darkroom, self._filter, self._from, self._per_second)
         async with aclosing(found) as activities:
             async for activity in activities:
-                number += 1
-                yield _live(number, activity)
-                # Only now has everybody got it who was there.
+                number += 2
+                # Known before anybody gets it: whoever comes in between begins behind it, and not before it.
                 self._told, self._told_at = number, activity.position
+                if isinstance(activity, Counted):
+                    self._counts = activity.counts
+                yield _live(number, activity)
 
     async def stored(self, after: int) -> Sequence[LiveEvent]:
-        """For whoever comes later, a beginning of its own; for whoever was too slow, a new one."""
+        """For whoever comes later, a beginning of its own; for whoever was too slow, a new one. Both with the newest
+        counts, because on a quiet server the next may be hours away."""
         if self._told_at is None or self._told <= after:
             return []
-        return [_live(self._told, Started(self._told_at, complete=after == 0))]
+        events = [_live(self._told - 1, Started(self._told_at, complete=after == 0))]
+        if self._counts is not None:
+            events.append(_live(self._told, Counted(self._told_at, self._counts)))
+        return events
 
     def skipped(self, last: LiveEvent, missed: int, resume_after: int) -> LiveEvent:
         """Never asked for: what is told here has been collected already."""

@@ -84,7 +84,7 @@ async def test_whoever_comes_back_with_a_cursor_has_missed_nothing(server: LiveS
     assert {"TaskStatusChanged", "ImageReady", "TaskSucceeded"} <= {event["__typename"] for event in events}
 
 
-async def test_a_late_dashboard_shares_the_stream_and_begins_with_its_own_marker(server: LiveServer) -> None:
+async def test_a_late_dashboard_shares_the_stream_and_begins_with_a_marker_and_the_counts(server: LiveServer) -> None:
     ready, late = asyncio.Event(), asyncio.Event()
 
     def until_late(told: list[dict[str, Any]]) -> bool:
@@ -94,13 +94,14 @@ async def test_a_late_dashboard_shares_the_stream_and_begins_with_its_own_marker
 
     early = asyncio.create_task(follow(server, {}, until_late))
     await ready.wait()
-    told = await follow(server, {}, lambda told: True)
+    told = await follow(server, {}, lambda told: len(told) == 2)
     late.set()
     await generate(server, "For both")
     await early
 
-    assert told[0]["__typename"] == "ActivityStarted"
+    assert [one["__typename"] for one in told] == ["ActivityStarted", "ActivityCounted"]
     assert told[0]["complete"]
+    assert told[0]["cursor"] == told[1]["cursor"]
 
 
 async def test_an_event_source_comes_back_with_the_cursor_as_its_last_event_id(server: LiveServer) -> None:
