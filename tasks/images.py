@@ -6,8 +6,10 @@ Originals are never changed. Everything derived (thumbnails) lies beside them an
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
+import os
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,16 +102,17 @@ def _same(image: ImageRecord) -> tuple[ColumnElement[bool], ...]:
 class ImageStore:
     """Pictures by content hash, in a folder or in a bucket (any URL obstore knows).
 
-    `put` returns only after the bytes are stored. Storing the same bytes again stores nothing. Every failure of the
-    store is a `StorageError` with the store's own words.
+    `put` returns only after the bytes are stored, in a folder so that they outlive a power cut. Storing the same bytes
+    again stores nothing. Every failure of the store is a `StorageError` with the store's own words.
     """
 
     def __init__(self, url: str, database: Database) -> None:
         self._url = url
         self._database = database
         self._making: dict[str, asyncio.Task[str | None]] = {}
-        if urlsplit(url).scheme == "file":
-            Path(url2pathname(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
+        self._folder = Path(url2pathname(urlsplit(url).path)) if urlsplit(url).scheme == "file" else None
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._store: ObjectStore = from_url(url)
 
     async def put(self, data: bytes) -> Stored:
@@ -225,11 +228,19 @@ class ImageStore:
 
     async def _put(self, key: str, data: bytes) -> None:
         try:
-            await obstore.put_async(self._store, key, data, mode="create")
-        except AlreadyExistsError:
-            return
+            try:
+                await obstore.put_async(self._store, key, data, mode="create")
+            except AlreadyExistsError:
+                if not await self._whole(key, len(data)):
+                    await obstore.put_async(self._store, key, data, mode="overwrite")
+            if self._folder is not None:
+                await asyncio.to_thread(_sync, self._folder, key)
         except (BaseError, OSError) as exc:
             raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {_reason(exc)}") from exc
+
+    async def _whole(self, key: str, size: int) -> bool:
+        """Whether what is there has all its bytes. After a power cut it may have none."""
+        return (await obstore.head_async(self._store, key))["size"] == size
 
     async def _get(self, key: str) -> bytes:
         try:
@@ -256,6 +267,21 @@ def _reason(error: Exception) -> str:
 
 def _identify(data: bytes) -> tuple[str, Measured]:
     return hashlib.sha256(data).hexdigest(), measure(data)
+
+
+def _sync(folder: Path, key: str) -> None:
+    """Wait until the disk has a file, and its name in all folders above it."""
+    file = folder / key
+    for path in (file, *file.parents[: key.count("/") + 1]):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        except OSError as exc:
+            # Some network file systems do that for files only.
+            if path == file or exc.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(opened)
 
 
 def _original(sha256: str, format: ImageFormat) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,50 @@ async def test_a_very_tall_picture_has_a_thumbnail(shelf: Shelf) -> None:
     small = Image.open(io.BytesIO(await shelf.images.thumbnail(image, 64)))
 
     assert small.height <= 16_383
+
+
+async def test_a_picture_is_on_the_disk_with_its_folders_before_it_is_called_stored(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    sync, loop_thread = os.fsync, threading.get_ident()
+
+    def seen(file: int) -> None:
+        assert threading.get_ident() != loop_thread
+        about = os.fstat(file)
+        synced[about.st_ino] = about.st_size
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    data = picture()
+    await shelf.images.put(data)
+    (file,) = (tmp_path / "images" / "originals").rglob("*.png")
+
+    assert synced[file.stat().st_ino] == len(data)
+    assert synced.keys() == {path.stat().st_ino for path in (file, *file.parents[:3])}
+    assert file.parents[2] == tmp_path / "images"
+
+
+@pytest.mark.parametrize("left", [b"", b"half"])
+async def test_what_a_power_cut_left_of_a_picture_is_replaced_when_it_comes_again(
+    shelf: Shelf, tmp_path: Path, left: bytes
+) -> None:
+    data = picture()
+    image = await stored(shelf.images, data)
+    (file,) = (tmp_path / "images" / "originals").rglob("*.png")
+    file.write_bytes(left)
+    await shelf.images.put(data)
+
+    assert await shelf.images.read(image) == data
+
+
+async def test_a_store_that_is_no_folder_is_not_waited_for_twice(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_disk(_: int) -> None:
+        raise AssertionError("there is no disk of ours behind it")
+
+    monkeypatch.setattr(os, "fsync", no_disk)
+    bucket = ImageStore("memory:///", shelf.database)
+    for _ in range(2):
+        image = await stored(bucket, picture())
+
+    assert await bucket.read(image) == picture()
