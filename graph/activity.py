@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import aclosing
+from itertools import count
 
 import resolvers.activity
 from graph.live.source import LiveEvent, Source
@@ -52,26 +53,25 @@ class ActivityEvents(Source):
 
     async def live(self, after: int) -> AsyncGenerator[LiveEvent, None]:
         """As they are committed, collected."""
-        number = after
+        numbers = count(after + 1, 2)
         found = resolvers.activity.activity(self._darkroom, self._filter, self._from, self._per_second)
         async with aclosing(found) as activities:
             async for activity in activities:
-                number += 2
                 # Known before anybody gets it: whoever comes in between begins behind it, and not before it.
-                self._told, self._told_at = number, activity.position
+                self._told, self._told_at = next(numbers), activity.position
                 if isinstance(activity, Counted):
                     self._counts = activity.counts
-                yield _live(number, activity)
+                yield _live(self._told, activity)
 
     async def stored(self, after: int) -> Sequence[LiveEvent]:
         """For whoever comes later, a beginning of its own; for whoever was too slow, a new one. Both with the newest
         counts, because on a quiet server the next may be hours away."""
         if self._told_at is None or self._told <= after:
             return []
-        events = [_live(self._told - 1, Started(self._told_at, complete=after == 0))]
-        if self._counts is not None:
-            events.append(_live(self._told, Counted(self._told_at, self._counts)))
-        return events
+        started = Started(self._told_at, complete=after == 0)
+        if self._counts is None:
+            return [_live(self._told, started)]
+        return [_live(self._told - 1, started), _live(self._told, Counted(self._told_at, self._counts))]
 
     def skipped(self, last: LiveEvent, missed: int, resume_after: int) -> LiveEvent:
         """Never asked for: what is told here has been collected already."""
