@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -26,13 +26,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError, NotAnImageError, StorageError
 from tasks.imaging import EXTENSIONS, THUMBNAIL_WIDTHS, ImageFormat, Measured, measure, placeholder, thumbnail
-from tasks.records import ImageKind, ImageRecord, TaskRecord
+from tasks.records import ImageKind, ImageRecord, TaskRecord, now
 from tasks.tables import IMAGES, TASKS, image_of, new_image, row_of
 
 log = logging.getLogger(__name__)
 
 
 CHUNK_BYTES = 256 * 1024
+FRESH = timedelta(hours=1)
+"""What is older is written again when it comes again: a sweep that is going on spares it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +198,22 @@ class ImageStore:
             raise StorageError(f"{prefix} cannot be listed in {self._where}: {_reason(exc)}") from exc
         return found
 
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Delete for good; what is gone already is no error. Raises `StorageError`."""
-        for key in keys:
-            try:
-                # Not `delete_async`: obstore 0.12.1 aborts the process when that is its last call.
-                await asyncio.to_thread(self._store.delete, key)
-            except FileNotFoundError:
-                continue
-            except (BaseError, OSError) as exc:
-                raise StorageError(f"{key} cannot be deleted from {self._where}: {_reason(exc)}") from exc
+    async def forget(self, keys: Sequence[str], *, before: datetime | None = None) -> int:
+        """Delete for good, if wanted only what was last changed before a time, and say how much that was; what is gone
+        already is no error. Raises `StorageError`."""
+        return sum([await self._forget(key, before) for key in keys])
+
+    async def _forget(self, key: str, before: datetime | None) -> bool:
+        try:
+            if before is not None and (await obstore.head_async(self._store, key))["last_modified"] >= before:
+                return False
+            # Not `delete_async`: obstore 0.12.1 aborts the process when that is its last call.
+            await asyncio.to_thread(self._store.delete, key)
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as exc:
+            raise StorageError(f"{key} cannot be deleted from {self._where}: {_reason(exc)}") from exc
+        return True
 
     async def read(self, image: ImageRecord) -> bytes:
         """The original bytes, whole."""
@@ -231,16 +239,21 @@ class ImageStore:
             try:
                 await obstore.put_async(self._store, key, data, mode="create")
             except AlreadyExistsError:
-                if not await self._whole(key, len(data)):
+                if not await self._stays(key, len(data)):
                     await obstore.put_async(self._store, key, data, mode="overwrite")
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder, key)
         except (BaseError, OSError) as exc:
             raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {_reason(exc)}") from exc
 
-    async def _whole(self, key: str, size: int) -> bool:
-        """Whether what is there has all its bytes. After a power cut it may have none."""
-        return (await obstore.head_async(self._store, key))["size"] == size
+    async def _stays(self, key: str, size: int) -> bool:
+        """Whether what is there can be relied on: it has all its bytes, of which a power cut may leave none, and is too
+        young to be swept."""
+        try:
+            found = await obstore.head_async(self._store, key)
+        except FileNotFoundError:
+            return False
+        return found["size"] == size and found["last_modified"] > now() - FRESH
 
     async def _get(self, key: str) -> bytes:
         try:

@@ -124,13 +124,14 @@ class Repair:
         return True
 
     async def _sweep(self, folder: str, referred: Callable[[Collection[str]], Awaitable[set[str]]]) -> int:
-        keys = await self._images.keys(folder, before=now() - ORPHANED)
+        before = now() - ORPHANED
+        keys = await self._images.keys(folder, before=before)
         swept = 0
         for start in range(0, len(keys), BATCH):
             some = keys[start : start + BATCH]
             orphans = sorted(set(some) - await referred(some))
-            await self._images.forget(orphans)
-            swept += len(orphans)
+            # The same bytes may have come again meanwhile.
+            swept += await self._images.forget(orphans, before=before)
         return swept
 
     async def _pictures(self, keys: Collection[str]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,22 @@ async def test_what_a_power_cut_left_of_a_picture_is_replaced_when_it_comes_agai
     await shelf.images.put(data)
 
     assert await shelf.images.read(image) == data
+
+
+async def test_a_picture_that_comes_again_is_young_again_and_is_written_once_an_hour_at_most(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    data = picture()
+    await shelf.images.put(data)
+    (file,) = (tmp_path / "images" / "originals").rglob("*.png")
+    ages = []
+    for minutes in (50, 70):
+        before = time.time() - 60 * minutes
+        os.utime(file, (before, before))
+        await shelf.images.put(data)
+        ages.append(round((time.time() - file.stat().st_mtime) / 60))
+
+    assert ages == [50, 0]
 
 
 async def test_a_store_that_is_no_folder_is_not_waited_for_twice(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,26 @@ async def test_only_old_files_that_nobody_needs_are_swept(studio: Vendor, tmp_pa
     assert "unrecognised/anything" in left
     assert not any(gone.sha256 in key for key in left)
     assert f"arrivals/{task.id}/final-0" not in left
+
+
+async def test_an_orphan_that_comes_again_while_it_is_being_swept_is_kept(
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
+        await at._upkeep._repair.sweep()
+        again = await at.images.put(picture("blue"))
+        age(tmp_path, *(key for key in files(tmp_path) if again.sha256 in key))
+        forget = at.images.forget
+
+        async def late(keys: Sequence[str], **options: Any) -> int:
+            if keys:
+                await at.images.put(picture("blue"))
+            return await forget(keys, **options)
+
+        monkeypatch.setattr(at.images, "forget", late)
+        await at._upkeep._repair.sweep()
+
+        assert [key for key in files(tmp_path) if again.sha256 in key]
 
 
 async def test_a_store_that_belongs_to_another_database_is_not_swept(studio: Vendor, tmp_path: Path) -> None:
