@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -79,7 +82,7 @@ def worker() -> None:
     def ready() -> None:
         console.print(f"Working as [bold]{darkroom.node}[/]. Ctrl-C stops the worker.", highlight=False)
 
-    asyncio.run(work(darkroom, on_ready=ready))
+    _run(work(darkroom, on_ready=ready), darkroom)
 
 
 def _needs_postgresql(command: str) -> None:
@@ -108,7 +111,30 @@ def _serve(host: str | None, port: int | None, *, works: bool) -> None:
     def ready() -> None:
         welcome(console, base_url, darkroom)
 
-    Server(configure(app, server, tasks), darkroom, on_ready=ready).run(sockets=[listener])
+    config = configure(app, server, tasks)
+    serving = Server(config, darkroom, on_ready=ready).serve(sockets=[listener])
+    _run(serving, darkroom, config.get_loop_factory())
+
+
+def _run(
+    program: Coroutine[Any, Any, None],
+    darkroom: Darkroom,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run it to its end. Python would then wait for every thread, for ever if one waits for a database that hangs."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        try:
+            runner.run(program)
+        except KeyboardInterrupt:
+            _leave_behind(darkroom)
+            raise
+        _leave_behind(darkroom)
+
+
+def _leave_behind(darkroom: Darkroom) -> None:
+    if darkroom.stuck:
+        logging.shutdown()
+        os._exit(0)
 
 
 @cli.command(name="sandbox")

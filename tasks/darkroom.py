@@ -48,8 +48,10 @@ RETRY_SECONDS = 30
 """The longest wait before a run that could not even begin is tried again."""
 MOST_IDLE_RUNS = 5
 """A task at which the server dies that often in a row, without recording anything in between, is given up."""
-LEAVING_SECONDS = 1.0
+LEAVING_SECONDS = 0.5
 """How long a run that is being stopped may take to say that it did not crash."""
+CLOSING_SECONDS = 1.5
+"""How long letting go of everything may take. Whoever stops a server should not have to wait for its database."""
 CANCEL_SECONDS = 10.0
 """How long canceling waits for the run that owns the task to say what it achieved."""
 
@@ -76,6 +78,8 @@ class Darkroom:
         self.providers: Mapping[str, Provider[BaseModel]] = {
             one.name: one.connect(f"{sandbox_url}/{one.name}") for one in definitions
         }
+        self.stuck = False
+        """Whether something that still waits for an answer was left behind when this was closed."""
         self._migrated = False
         self.feed = Feed()
         self._database = Database(settings.database)
@@ -164,15 +168,20 @@ class Darkroom:
         await self._engine.drain(self.settings.shutdown_seconds)
 
     async def close(self) -> None:
-        """Let go of everything. Whoever could still be served meanwhile should `drain` first."""
+        """Let go of everything, or leave it behind when that takes too long. Whoever could still be served meanwhile
+        should `drain` first."""
         await self._engine.drain(0)
-        if self._engine.works:
-            await self._upkeep.stop()
-        await self._engine.stop()
-        await self._signals.close()
-        for provider in self.providers.values():
-            await provider.aclose()
-        await self._database.close()
+        deadline = asyncio.get_running_loop().time() + CLOSING_SECONDS
+        vendors = [provider.aclose for provider in self.providers.values()]
+        upkeep = [self._upkeep.stop] if self._engine.works else []
+        for step in (*upkeep, self._engine.stop, self._signals.close, *vendors, self._database.close):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await step()
+            except TimeoutError:
+                self.stuck = True
+        if self.stuck:
+            log.warning("Stopping was cut short: the database does not answer. What was not handed over is taken over.")
 
     async def start(self, new: NewTask) -> TaskRecord:
         """Store and queue a task; see `tasks.start`."""

@@ -57,6 +57,8 @@ LIMITED_POLLING_SECONDS = 1.0
 """The same where tasks wait for a limit of the account to let them through, which nobody announces."""
 LEAVING_SECONDS = 1.5
 """How long what was told to stop may take to record where it is. What takes longer is recovered as after a crash."""
+LEAVING_AT_ONCE_SECONDS = 0.75
+"""The same for what had to be told twice, and for the last words to the queues."""
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
 
@@ -274,13 +276,14 @@ class Engine:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if running := [run for queue in self._queues.values() for run in queue.running]:
             _, left = await asyncio.wait(running, timeout=seconds)
-            for _ in range(2):  # told once, a run still waits for a store that is away; told again, for nothing
+            # Told once, a run still waits for a store that is away; told again, for nothing.
+            for seconds in (LEAVING_SECONDS, LEAVING_AT_ONCE_SECONDS):
                 for run in left:
                     run.cancel()
                 if left:
-                    _, left = await asyncio.wait(left, timeout=LEAVING_SECONDS)
+                    _, left = await asyncio.wait(left, timeout=seconds)
         if self._telling is not None:
-            await asyncio.wait([self._telling], timeout=LEAVING_SECONDS)
+            await asyncio.wait([self._telling], timeout=LEAVING_AT_ONCE_SECONDS)
 
     async def stop(self) -> None:
         """Stop the engine itself. `drain` it first."""

@@ -99,13 +99,15 @@ class Signals:
 
     async def close(self) -> None:
         """Tell what is left to tell, and stop listening."""
-        if self._telling is not None:
-            await self._telling
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
-            self._listening = None
-        await self._disconnect()
+        try:
+            if self._telling is not None:
+                await self._telling
+        finally:
+            if self._listening is not None:
+                self._listening.cancel()
+                await asyncio.gather(self._listening, return_exceptions=True)
+                self._listening = None
+            await self._disconnect()
 
     async def _listen(self) -> None:
         while True:

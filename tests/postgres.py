@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -105,6 +105,21 @@ class PostgresServer:
             self._reader.join()
             self._process = self._reader = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It neither answers nor refuses until the block ends, as behind a network that is gone."""
+        assert self._process is not None
+        with self.connection() as connection:
+            found = connection.execute("select pid from pg_stat_activity where pid <> pg_backend_pid()").fetchall()
+        pids = [self._process.pid, *(pid for (pid,) in found)]
+        try:
+            for pid in pids:
+                _send(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                _send(pid, signal.SIGCONT)
+
     def prepare(self, settings: Sequence[str]) -> None:
         """Make the data folder (0.6 s)."""
         command = [str(self._binaries / "initdb"), "--pgdata", self._data, "--username", OWNER, "--auth=trust"]
@@ -187,6 +202,11 @@ def _install(folder: Path, account: int | None) -> None:
             os.chown(path, account, -1, follow_symlinks=False)
         package = copy / package.name
     (folder / INSTALLED).symlink_to(package / INSTALLED)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _runs(binary: Path, account: int) -> bool:

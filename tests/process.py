@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 COMMAND = (sys.executable, "-m", "graph.cli", "serve")
-READY = "Ctrl-C stops the server"
+READY = "Ctrl-C stops the"
 SANDBOX_READY = "Simulators on"
 
 
