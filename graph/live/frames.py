@@ -30,11 +30,16 @@ def frame(text: bytes) -> bytes:
     return header(len(text)) + text
 
 
-def fragments(prefix: bytes, rest: bytes) -> Iterator[bytes]:
+def fragments(prefix: bytes, body: bytes, end: bytes) -> Iterator[bytes]:
     """A long text message in pieces, each a frame of its own."""
-    view = memoryview(rest)
-    first = PIECE - len(prefix)
-    yield header(len(prefix) + len(view[:first]), TEXT, final=len(view) <= first) + prefix + view[:first]
-    for start in range(first, len(view), PIECE):
-        piece = view[start : start + PIECE]
-        yield header(len(piece), CONTINUATION, final=start + PIECE >= len(view)) + piece
+    view = memoryview(body)
+    opcode, before, at = TEXT, prefix, 0
+    while True:
+        piece = view[at : at + max(PIECE - len(before) - len(end), 1)]
+        at += len(piece)
+        final = at >= len(view)
+        after = end if final else b""
+        yield header(len(before) + len(piece) + len(after), opcode, final=final) + before + piece + after
+        if final:
+            return
+        opcode, before = CONTINUATION, b""

@@ -38,15 +38,18 @@ class Load:
             readers = self._readers[message] = set()
             self._bytes += len(message.body)
         readers.add(reader)
-        while self._bytes > self._limit and (slowest := next(iter(self._readers))) is not message:
-            for slow in self._drop(slowest):
-                slow.abort()
+        self._make_room(message)
         try:
             yield
         finally:
             readers.discard(reader)
-            if not readers and message in self._readers:
+            if not readers and self._readers.get(message) is readers:
                 self._drop(message)
+
+    def _make_room(self, newest: Message) -> None:
+        while self._bytes > self._limit and (slowest := next(iter(self._readers))) is not newest:
+            for slow in self._drop(slowest):
+                slow.abort()
 
     def _drop(self, message: Message) -> set[Reader]:
         self._bytes -= len(message.body)

@@ -11,7 +11,7 @@ LARGE = 128 * 1024
 class Message:
     """An encoded event. `inlined` is how many bytes of pictures are in it."""
 
-    __slots__ = ("body", "chunk", "event", "heads", "inlined", "large", "sequence", "tail")
+    __slots__ = ("body", "event", "heads", "inlined", "large", "opening", "sequence")
 
     def __init__(self, event: LiveEvent, body: bytes, inlined: int = 0) -> None:
         self.event = event
@@ -19,7 +19,6 @@ class Message:
         self.body = body
         self.inlined = inlined
         self.large = len(body) > LARGE
-        # What a transport makes of it, once for all its subscribers.
-        self.tail: bytes | None = None
+        # What a transport puts before the bytes, which are never copied.
         self.heads: dict[int, bytes] = {}
-        self.chunk: bytes | None = None
+        self.opening: bytes | None = None

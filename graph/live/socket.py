@@ -167,18 +167,16 @@ class Socket(Outlet):
         """Write an event in one go."""
         prefix = subscriber.prefix
         length = len(prefix)
+        body = message.body
         head = message.heads.get(length)
         if head is None:
-            message.tail = message.body + b"}"
-            head = message.heads[length] = header(length + len(message.tail))
+            head = message.heads[length] = header(length + len(body) + 1)
         if not self._transport.is_closing():
-            self._transport.write(b"".join((head, prefix, message.tail)))  # type: ignore[arg-type]
+            self._transport.write(b"".join((head, prefix, body, b"}")))
 
     def pieces_of(self, subscriber: Subscriber, message: Message) -> Iterator[bytes]:
         """Fragments of one websocket message."""
-        if message.tail is None:
-            message.tail = message.body + b"}"
-        return fragments(subscriber.prefix, message.tail)
+        return fragments(subscriber.prefix, message.body, b"}")
 
     def put(self, piece: bytes | memoryview) -> None:
         """Write a fragment."""
@@ -235,12 +233,12 @@ class Socket(Outlet):
         )
         if isinstance(result, PreExecutionError):
             raise RefusedError(result.errors or [])
-        body = encode(result.data, result.errors) + b"}"
+        body = encode(result.data, result.errors)
         async with self.turn(Answer()):
             if len(body) > LARGE:
-                await self.write(fragments(_prefix(id), body))
+                await self.write(fragments(_prefix(id), body, b"}"))
             else:
-                self._connection.write(_prefix(id) + body)
+                self._connection.write(_prefix(id) + body + b"}")
         if self._operations.pop(id, None) is not None:
             self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(id))
 

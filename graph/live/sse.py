@@ -7,6 +7,7 @@ its sequence, so that a browser's `EventSource` that comes back goes on after th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -19,6 +20,8 @@ from graph.live.subscriber import Subscriber
 from graph.schema import presentable
 from resolvers.images import DataUriBudget
 
+log = logging.getLogger(__name__)
+
 MEDIA_TYPE = "text/event-stream"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -28,6 +31,8 @@ HEADERS = [
 COMMENT = b":\n\n"
 """Says nothing, and keeps proxies from thinking that nobody is here."""
 COMPLETE = b"event: complete\ndata: \n\n"
+END = b"\n\n"
+"""Of an event."""
 BUFFER = 64 * 1024
 """Bytes that wait for the reader before it counts as one that does not keep up."""
 
@@ -35,7 +40,19 @@ BUFFER = 64 * 1024
 class EventStream(Outlet):
     """One HTTP response. It counts as a connection of its caller until it has ended."""
 
-    __slots__ = ("_budget", "_chunks", "_ended", "_keep_alive", "_leave", "_news", "_size", "_streams", "_subscriber")
+    __slots__ = (
+        "_aborted",
+        "_budget",
+        "_chunks",
+        "_ended",
+        "_keep_alive",
+        "_leave",
+        "_news",
+        "_sending",
+        "_size",
+        "_streams",
+        "_subscriber",
+    )
 
     def __init__(self, keep_alive: float, leave: Callable[[], None], streams: set[EventStream]) -> None:
         super().__init__()
@@ -49,6 +66,8 @@ class EventStream(Outlet):
         self._news = asyncio.Event()
         self._news.set()
         self._ended = False
+        self._aborted = False
+        self._sending: asyncio.Task[object] | None = None
 
     @property
     def budget(self) -> DataUriBudget:
@@ -61,7 +80,7 @@ class EventStream(Outlet):
 
     def answer(self, body: bytes) -> None:
         """Send one result, and end."""
-        self.put(b"event: next\ndata: " + body + b"\n\n")
+        self.put(b"event: next\ndata: " + body + END)
         self.end(COMPLETE)
 
     def refuse(self, errors: list[GraphQLError]) -> None:
@@ -84,12 +103,17 @@ class EventStream(Outlet):
 
     def deliver(self, subscriber: Subscriber, message: Message) -> None:
         """Write an event in one go."""
-        self.put(_chunk(message))
+        self._chunks += (_opening(message), message.body)
+        self._size += len(message.body)
+        self.put(END)
 
-    def pieces_of(self, subscriber: Subscriber, message: Message) -> Iterator[memoryview]:
+    def pieces_of(self, subscriber: Subscriber, message: Message) -> Iterator[bytes | memoryview]:
         """Parts of one event."""
-        view = memoryview(_chunk(message))
-        return (view[start : start + BUFFER] for start in range(0, len(view), BUFFER))
+        yield _opening(message)
+        view = memoryview(message.body)
+        for start in range(0, len(view), BUFFER):
+            yield view[start : start + BUFFER]
+        yield END
 
     def put(self, piece: bytes | memoryview) -> None:
         """Add to what is sent next."""
@@ -113,27 +137,42 @@ class EventStream(Outlet):
         self.refuse(presentable([error]))
 
     def abort(self) -> None:
-        """Nobody reads this any more."""
+        """Nobody reads this any more, and what is being sent need not be waited for."""
+        if self._aborted:
+            return
+        self._aborted = True
         self._forget()
         self.end()
+        if self._sending is not None:
+            self._sending.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         gone = asyncio.create_task(self._until_gone(receive), name="event stream")
+        self._sending = asyncio.current_task()
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            while self._chunks or not self._ended:
-                body = b"".join(self._chunks) if self._chunks or await self._anything_new() else COMMENT
-                self._forget()
-                self._news.clear()
-                if body:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                if self.paused:
-                    self.resume()
-            await send({"type": "http.response.body", "body": b""})
+            await self._send(send)
+        except asyncio.CancelledError:
+            if not self._aborted or self._sending is None or self._sending.uncancel():
+                raise
+            if not gone.done():  # it is still connected
+                log.warning("An event stream was cut, because its reader is slow and pictures fill the memory.")
         finally:
+            self._sending = None
             gone.cancel()
             self.leave()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        while self._chunks or not self._ended:
+            body = b"".join(self._chunks) if self._chunks or await self._anything_new() else COMMENT
+            self._forget()
+            self._news.clear()
+            if body:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            if self.paused:
+                self.resume()
+        await send({"type": "http.response.body", "body": b""})
 
     async def _anything_new(self) -> bool:
         """Wait for something to send; False when it takes so long that a sign of life is due."""
@@ -156,8 +195,8 @@ class EventStream(Outlet):
         self._size = 0
 
 
-def _chunk(message: Message) -> bytes:
-    if message.chunk is None:
+def _opening(message: Message) -> bytes:
+    if message.opening is None:
         cursor = message.event.cursor or str(message.sequence)
-        message.chunk = b"id: %b\nevent: next\ndata: %b\n\n" % (cursor.encode(), message.body)
-    return message.chunk
+        message.opening = b"id: %b\nevent: next\ndata: " % cursor.encode()
+    return message.opening

@@ -6,8 +6,9 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.graph.stage import Stage
 
@@ -69,6 +70,14 @@ class RawSocket:
         if self._socket.fileno() >= 0:
             _reset(self._socket)
 
+    async def rest(self) -> bytes:
+        """Whatever comes until the server hangs up."""
+        found = b""
+        with suppress(ConnectionError):
+            while True:
+                found += await self._exactly(1)
+        return found
+
     async def _exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
         while len(self._read) < count:
@@ -82,14 +91,7 @@ class RawSocket:
 
 async def connect(stage: Stage, *, init: bool = True, buffer: int = 4096) -> RawSocket:
     """Open a connection that keeps only so many bytes unread."""
-    loop = asyncio.get_running_loop()
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    connection.setblocking(False)
-    port = int(stage.url.rpartition(":")[2])
-    await loop.sock_connect(connection, ("127.0.0.1", port))
-    await loop.sock_sendall(connection, _HANDSHAKE % port)
-    raw = RawSocket(connection)
+    raw = RawSocket(await _said(stage, _HANDSHAKE % _port(stage), buffer))
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         answer += await raw._exactly(1)
@@ -110,12 +112,38 @@ async def raw_socket(stage: Stage, **options: Any) -> AsyncIterator[RawSocket]:
         raw.abort()
 
 
+@asynccontextmanager
+async def raw_stream(stage: Stage, query: str, /, **variables: Any) -> AsyncIterator[RawSocket]:
+    """An event stream of which nothing is read unless it is asked for."""
+    asked = urlencode({"query": query, "variables": json.dumps(variables)})
+    head = f"GET /graphql?{asked} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
+    raw = RawSocket(await _said(stage, head.encode(), 4096))
+    try:
+        yield raw
+    finally:
+        raw.abort()
+
+
 def vanish_at_once(stage: Stage) -> None:
     """Ask for a websocket, and do not wait for the answer."""
-    port = int(stage.url.rpartition(":")[2])
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(_HANDSHAKE % port)
+    connection = socket.create_connection(("127.0.0.1", _port(stage)))
+    connection.sendall(_HANDSHAKE % _port(stage))
     _reset(connection)
+
+
+def _port(stage: Stage) -> int:
+    return int(stage.url.rpartition(":")[2])
+
+
+async def _said(stage: Stage, words: bytes, buffer: int) -> socket.socket:
+    """A connection over which something has been said, and which keeps only so many bytes unread."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.setblocking(False)
+    await loop.sock_connect(connection, ("127.0.0.1", _port(stage)))
+    await loop.sock_sendall(connection, words)
+    return connection
 
 
 def _reset(connection: socket.socket) -> None:

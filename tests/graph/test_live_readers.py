@@ -8,7 +8,7 @@ import json
 import resource
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ from graph.live.message import Message
 from graph.live.source import LiveEvent
 from graph.live.subscriber import Subscriber
 from tests.clients import socket
-from tests.graph.raw import RawSocket, connect, raw_socket
+from tests.graph.raw import RawSocket, connect, raw_socket, raw_stream
 from tests.graph.stage import Stage, StagedTask, noise, staged, until
 
 pytestmark = pytest.mark.anyio
@@ -242,6 +242,53 @@ async def test_readers_that_take_longest_are_dropped_when_pictures_would_fill_th
             assert sorted(dropped) == ["a", "b"]
     with load.carry(first, Reader("e")), load.carry(second, Reader("f")):
         assert sorted(dropped) == ["a", "b"]
+
+
+async def test_an_event_stream_that_is_dropped_takes_its_picture_along(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await stage.task(), await stage.task()
+    monkeypatch.setattr(stage.live.groups.load, "_limit", 5_000_000)
+    async with raw_stream(stage, PICTURES, id=first.id, after=1), raw_stream(stage, PICTURES, id=second.id, after=1):
+        await stage.watched_by(2)
+        await first.partial(0, noise(2800))
+        await until(lambda: blocked(stage) == 1)
+        assert len(large()) == 1
+        await second.partial(0, noise(2800))
+        await until(lambda: len(stage.live.callers) == 1)
+        (group,) = stage.live.groups
+        assert group.source.key == ("taskEvents", second.record.id)
+        await until(lambda: len(large()) == 1)
+    await stage.is_left()
+    await until(lambda: not large())
+
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def large() -> list[Message]:
+    """The large messages that anybody still holds."""
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, Message) and one.large]
+
+
+async def test_a_picture_that_others_still_read_is_counted_until_they_have_it() -> None:
+    event = LiveEvent(1, None)
+    first, second = Message(event, b"x" * 100), Message(event, b"x" * 100)
+    load = Load(limit=150)
+    with ExitStack() as slow, ExitStack() as quick:
+        slow.enter_context(load.carry(first, Nobody()))
+        quick.enter_context(load.carry(second, Nobody()))  # drops the first one
+        quick.close()
+        with load.carry(first, Nobody()):
+            slow.close()
+            assert load._bytes == 100
+    assert load._bytes == 0
+
+
+class Nobody:
+    """A reader that does not mind."""
+
+    def abort(self) -> None: ...
 
 
 async def test_thousands_of_clients_that_vanish_under_load_leave_nothing_behind(
