@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from tasks.activity_log import PAGE, ActivityLog, LoggedEvent, Position
 from tasks.counts import Counts, TaskCounts
@@ -188,7 +189,7 @@ class Activities:
         while True:
             if changed and loop.time() - counted >= COUNT_SECONDS:
                 counted, changed = loop.time(), False
-                yield Counted(told, await self._counts.of(filter))
+                yield Counted(told, await patiently(partial(self._counts.of, filter)))
             with suppress(TimeoutError):
                 async with asyncio.timeout(counted + COUNT_SECONDS - loop.time() if changed else None):
                     await follower.arrived.wait()
@@ -208,7 +209,7 @@ class Activities:
     async def _join(self, filter: TaskFilter) -> Follower:
         async with self._starting:
             if self._tail is None or self._at is None:
-                self._at = await self._log.end()
+                self._at = await patiently(self._log.end)
                 self._tail = asyncio.create_task(self._read(), name="activity")
             follower = Follower(filter, self._at)
             self._followers.add(follower)
@@ -227,11 +228,11 @@ class Activities:
         What has been read from the end meanwhile waits in the follower, so it is offered again, in order. Whoever comes
         from another node may be further than this one has read: there is nothing between, and it is told some again.
         """
-        if not await self._log.holds(after):
+        if not await patiently(partial(self._log.holds, after)):
             return False
         behind = Follower(follower._filter, after)
         for _ in range(MOST_PAGES):
-            page = await self._log.after(behind.seen)
+            page = await patiently(partial(self._log.after, behind.seen))
             behind.offer(one for one in page if one.position <= here)
             if len(page) < PAGE or page[-1].position >= here:
                 follower.put_before(behind)
@@ -255,7 +256,7 @@ class Activities:
             quiet = SAFETY_SECONDS
             while True:
                 news.clear()
-                page = await patiently(lambda: self._log.after(self._at or Position(0, 0)))
+                page = await patiently(partial(self._log.after, self._at or Position(0, 0)))
                 if page:
                     self._at = page[-1].position
                     for follower in self._followers:

@@ -84,8 +84,13 @@ def number_of(cursor: str) -> int:
 
 
 def conditions(filter: TaskFilter, project: str) -> list[ColumnElement[bool]]:
+    """What a row of the table must fulfil to be listed in a project."""
+    return [TASKS.c.project == project, *chosen(filter)]
+
+
+def chosen(filter: TaskFilter) -> list[ColumnElement[bool]]:
     """What a row of the table must fulfil to match."""
-    found: list[ColumnElement[bool]] = [TASKS.c.project == project]
+    found: list[ColumnElement[bool]] = []
     if filter.providers:
         found.append(TASKS.c.provider.in_(filter.providers))
     if filter.statuses:

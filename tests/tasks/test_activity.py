@@ -16,6 +16,7 @@ from providers.errors import Transport
 from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
 from tasks.activity_log import ActivityLog, LoggedEvent, Position, position_of
 from tasks.counts import Counts
+from tasks.errors import DatabaseUnavailableError
 from tasks.events import Failed, NoticeGiven, Progressed, RetryScheduled, StatusChanged, Succeeded
 from tasks.failure import unknown_provider
 from tasks.feed import Feed
@@ -305,6 +306,31 @@ async def test_an_event_that_cannot_be_read_counts_as_missed_and_hides_no_other(
 
     assert [(one.task.id, one.missed) for one in told if one.missed] == [(task.id, 1)]
     assert f"Event 2 of task {task.id} cannot be read; `activity` leaves it out" in caplog.messages
+
+
+async def test_a_database_that_is_away_for_a_while_is_no_news(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    followers = activities(shelf)
+    start = await ActivityLog(shelf.database).end()
+    task = await shelf.claimed()
+    read, away = shelf.database.read, [True]
+
+    async def unreliable(work: Callable[[Connection], Any]) -> Any:
+        away[0] = not away[0]
+        if not away[0]:
+            raise DatabaseUnavailableError("the connection was lost")
+        return await read(work)
+
+    monkeypatch.setattr(shelf.database, "read", unreliable)
+    async with aclosing(followers.follow(TaskFilter(), start, QUICK)) as stream:
+        started = await anext(stream)
+        counted = await anext(stream)
+        await succeed(shelf, task)
+        _, told = await following(stream, succeeded)
+
+    assert started == Started(start, complete=True)
+    assert isinstance(counted, Counted)
+    assert counted.counts.by_status == {TaskStatus.QUEUED: 1}
+    assert events(told) == {(task.id, 1), (task.id, 2)}
 
 
 async def test_nothing_is_left_behind_when_nobody_follows(shelf: Shelf) -> None:
