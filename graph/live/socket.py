@@ -11,14 +11,14 @@ from typing import Any
 
 import orjson
 from graphql import GraphQLError
-from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from graph.context import Context, Rights
+from graph.live.answers import Answers, prefix_of
 from graph.live.connection import Connection
 from graph.live.frames import fragments, header
-from graph.live.message import LARGE, Message
-from graph.live.operation import OperationRequest, RefusedError, check, encode
+from graph.live.message import Message
+from graph.live.operation import OperationRequest, RefusedError, check
 from graph.live.outlet import Outlet
 from graph.live.server import Live
 from graph.live.subscriber import Subscriber
@@ -27,17 +27,21 @@ from resolvers.images import DataUriBudget
 
 INVALID, UNAUTHORIZED, INITIALISATION_TIMEOUT = 4400, 4401, 4408
 UNACCEPTABLE, DUPLICATE, TOO_MANY_INITIALISATIONS = 4406, 4409, 4429
-UNANSWERED_LIMIT = 1000
-"""Most answers that wait for the end of a picture."""
+UNSENT_REPLIES = 1000
+"""Most short replies that wait for the end of a picture."""
+UNSENT_BYTES = 1024 * 1024
+"""Most bytes of them."""
 
 
 class Socket(Outlet):
     """One client over one websocket. It counts as a connection of its caller until `leave` is called."""
 
     __slots__ = (
+        "_answers",
         "_budget",
         "_connection",
         "_later",
+        "_later_bytes",
         "_leave",
         "_live",
         "_operations",
@@ -57,6 +61,8 @@ class Socket(Outlet):
         self._params: dict[str, object] | None = None
         self._operations: dict[str, Subscriber | asyncio.Task[None]] = {}
         self._later: list[bytes] | None = None
+        self._later_bytes = 0
+        self._answers: Answers | None = None
         self._budget: DataUriBudget | None = None
         self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             live.settings.connection_init_seconds, self._not_initialised
@@ -185,7 +191,7 @@ class Socket(Outlet):
 
     def whole(self) -> None:
         """What had to wait for the end of a message follows it."""
-        later, self._later = self._later, None
+        later, self._later, self._later_bytes = self._later, None, 0
         for reply in later or ():
             self._connection.write(reply)
 
@@ -211,7 +217,7 @@ class Socket(Outlet):
         checked = check(self._live.schema, request.query, request.operation_name)
         context = self._live.context(self._rights, self._params, self.budget)
         if checked.type is OperationType.SUBSCRIPTION:
-            joined = await self._live.groups.join(request, checked, context, self, id=id, prefix=_prefix(id))
+            joined = await self._live.groups.join(request, checked, context, self, id=id, prefix=prefix_of(id))
             self._operations[id] = joined
         else:
             await self._answer(id, request, context)
@@ -228,17 +234,9 @@ class Socket(Outlet):
 
     async def _answer(self, id: str, request: OperationRequest, context: Context) -> None:
         """Run a query or a mutation."""
-        result = await self._live.schema.execute(
-            request.query, request.variables, context_value=context, operation_name=request.operation_name
-        )
-        if isinstance(result, PreExecutionError):
-            raise RefusedError(result.errors or [])
-        body = encode(result.data, result.errors)
-        async with self.turn(Answer()):
-            if len(body) > LARGE:
-                await self.write(fragments(_prefix(id), body, b"}"))
-            else:
-                self._connection.write(_prefix(id) + body + b"}")
+        if self._answers is None:
+            self._answers = Answers(self, self._live)
+        await self._answers.give(id, request, context)
         if self._operations.pop(id, None) is not None:
             self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(id))
 
@@ -253,19 +251,12 @@ class Socket(Outlet):
         if self._later is None:
             self._later = []
         self._later.append(text)
-        if len(self._later) > UNANSWERED_LIMIT:
+        self._later_bytes += len(text)
+        if len(self._later) > UNSENT_REPLIES or self._later_bytes > UNSENT_BYTES:
             self.abort()
 
     def _close(self, code: int, reason: str) -> None:
         self._connection.close(code, reason)
-
-
-class Answer:
-    """The answer to a query or a mutation, waiting to be written."""
-
-    def urgent(self) -> bool:
-        """Somebody waits for it."""
-        return True
 
 
 def request_of(payload: Any) -> OperationRequest | None:
@@ -278,7 +269,3 @@ def request_of(payload: Any) -> OperationRequest | None:
     ):
         return OperationRequest(query, variables, name)
     return None
-
-
-def _prefix(id: str) -> bytes:
-    return b'{"id":%b,"type":"next","payload":' % orjson.dumps(id)

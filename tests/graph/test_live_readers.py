@@ -265,6 +265,47 @@ async def test_an_event_stream_that_is_dropped_takes_its_picture_along(
     assert not [record for record in caplog.records if record.exc_info]
 
 
+async def test_whoever_asks_and_does_not_read_gets_only_so_many_answers_made(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = "__schema { types { name description fields { name description args { name description } } } }"
+    query = "{ " + " ".join(f"a{number}: {types}" for number in range(8)) + " }"
+    begun: list[str] = []
+    execute = stage.live.schema.execute
+
+    async def counted(asked: str, *args: Any, **more: Any) -> Any:
+        begun.append(asked)
+        return await execute(asked, *args, **more)
+
+    monkeypatch.setattr(stage.live.schema, "execute", counted)
+    async with raw_socket(stage) as raw:
+        for number in range(12):
+            raw.subscribe(str(number), query)
+        await until(lambda: len(begun) == 8)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert len(begun) == 8
+        assert 1 <= len(large()) <= 8
+        assert stage.live.groups.load._bytes == sum(len(message.body) for message in large())
+        answered: list[int] = []
+        while len(answered) < 12:
+            message = await raw.message()
+            if message["type"] == "next":
+                answered.append(int(message["id"]))
+    await stage.is_left()
+
+    assert answered == list(range(12))
+    assert stage.live.groups.load._bytes == 0
+
+
+async def test_replies_that_wait_for_the_end_of_a_picture_take_only_so_much(stage: Stage) -> None:
+    task = await stage.task()
+    async with stuck(stage, task, noise(2000)) as raw:
+        for number in range(60):
+            raw.subscribe(str(number), f"{{ {'x' * 20_000} }}")  # is repeated in the error
+        await stage.is_left()
+
+
 def large() -> list[Message]:
     """The large messages that anybody still holds."""
     gc.collect()
