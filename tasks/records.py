@@ -267,7 +267,8 @@ class AccountRecord(SQLModel, table=True):
 
 
 class StoreRecord(SQLModel, table=True):
-    """Which picture store belongs to this database: the one with this name in it. There is one row."""
+    """Which picture store belongs to this database: the one with this token in it (`tasks.ownership`). There is one
+    row."""
 
     __tablename__ = "store"
 

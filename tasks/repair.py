@@ -12,16 +12,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, or_, select
+from sqlalchemy import Select, or_, select
 
 from tasks.arrivals import FOLDER, Arrivals, task_id_in
 from tasks.callbacks import Callbacks
 from tasks.database import Database
 from tasks.engine import Engine
 from tasks.images import ImageStore, keep_once
-from tasks.records import TaskRecord, new_id, now
+from tasks.ownership import Ownership
+from tasks.records import TaskRecord, now
 from tasks.status import TERMINAL
-from tasks.tables import DELIVERIES, IMAGES, STORES, TASKS, task_of
+from tasks.tables import DELIVERIES, IMAGES, TASKS, task_of
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ ORPHANED = timedelta(days=1)
 """A younger file may belong to a run that is still going to record it."""
 REPORTED = timedelta(days=7)
 """How long what a provider reported is kept after its task has ended."""
-OWNER = "owner"
-"""Where the store says to which database it belongs."""
 BATCH = 500
 
 
@@ -54,6 +53,7 @@ class Repair:
         self._engine = engine
         self._run = run
         self._images = images
+        self._ownership = Ownership(database, images)
         self._arrivals = arrivals
         self._callbacks = callbacks
 
@@ -95,13 +95,8 @@ class Repair:
         await self._adopted(await self._images.keys(FOLDER))
 
     async def sweep(self) -> None:
-        """Delete the files that no row refers to. A picture with a note may still be adopted."""
-        if not await self._ours():
-            log.warning(
-                "Files that no task refers to are not swept: the picture store belongs to another database. If that is "
-                "what you want, delete the folder `%s` in the store.",
-                OWNER,
-            )
+        """Delete the files that no row refers to, if the store is ours. A picture with a note may still be adopted."""
+        if not await self._ownership.renew():
             return
         swept = (
             await self._sweep(FOLDER, self._adopted)
@@ -110,18 +105,6 @@ class Repair:
         )
         if swept:
             log.warning("Swept %d files that no task refers to", swept)
-
-    async def _ours(self) -> bool:
-        """Whether the store belongs to this database: to an empty or another one, all its pictures would be orphans."""
-        mine = f"{OWNER}/{await self._database.write(_identity)}"
-        if owners := await self._images.keys(OWNER):
-            return owners == [mine]
-        any_picture = select(IMAGES.c.id).limit(1)
-        known = await self._database.read(lambda connection: connection.execute(any_picture).first())
-        if known is None and await self._images.keys("originals"):
-            return False
-        await self._images.keep(mine, b"")
-        return True
 
     async def _sweep(self, folder: str, referred: Callable[[Collection[str]], Awaitable[set[str]]]) -> int:
         before = now() - ORPHANED
@@ -165,14 +148,6 @@ class Repair:
 
     async def _column(self, wanted: Select[Any]) -> set[str]:
         return set(await self._database.read(lambda connection: connection.execute(wanted).scalars().all()))
-
-
-def _identity(connection: Connection) -> str:
-    identity: str | None = connection.execute(select(STORES.c.id)).scalar()
-    if identity is None:
-        identity = new_id()
-        connection.execute(STORES.insert(), {"id": identity})
-    return identity
 
 
 def _hash(key: str) -> str:
