@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 MAX_DEPTH = 12
 MAX_TOKENS = 2_000
 MAX_ALIASES = 30
+MAX_DOCUMENT_BYTES = 64 * 1024
+"""Of a document. Documents are remembered, and a comment or a text in one is a single token, however long."""
 UNEXPECTED = "Something went wrong in this server. Its log has the details."
 
 AWAY = (
@@ -67,6 +69,22 @@ class OurErrors(MaskErrors):
         )
 
 
+class ShortDocuments(SchemaExtension):
+    """Refuses a document that is too long, before anything remembers it."""
+
+    def on_operation(self) -> Iterator[None]:
+        """Before it is parsed."""
+        query = self.execution_context.query or ""
+        size = len(query) if query.isascii() else len(query.encode(errors="surrogatepass"))
+        if size > MAX_DOCUMENT_BYTES:
+            message = (
+                f"The document has {size:,} bytes; at most {MAX_DOCUMENT_BYTES:,} are read. "
+                "Prompts and other long texts belong in the variables."
+            )
+            raise GraphQLError(message, extensions={"code": "DOCUMENT_TOO_LARGE"})
+        yield
+
+
 class OneOperation(SchemaExtension):
     """Refuses a document with several operations and no `operationName` (GraphQL specification, "GetOperation").
 
@@ -97,6 +115,7 @@ schema = Schema(
     types=[*EVENT_TYPES, *ACTIVITY_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
+        ShortDocuments,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: AddValidationRules(LIMITS),
         lambda: ParserCache(maxsize=256),

@@ -138,6 +138,32 @@ async def test_a_document_that_cannot_be_run_gets_a_4xx_and_no_data(
     assert words in only_error(response)["message"]
 
 
+LONG = [f"#{'x' * 70_000}\n{{ __typename }}", f"#{'🎨' * 17_000}\n{{ __typename }}"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize("query", LONG, ids=["letters", "pictures"])
+async def test_a_document_that_is_too_long_is_refused_wherever_it_comes_from(server: LiveServer, query: str) -> None:
+    response = await post(server, json={"query": query}, headers=MODERN)
+    stream = await post(server, json={"query": query}, headers={"accept": "text/event-stream"})
+    over_socket = [message async for message in subscribe(server, query, {})]
+
+    error = only_error(response)
+    assert response.status_code == 422
+    assert error["extensions"]["code"] == "DOCUMENT_TOO_LARGE"
+    assert "at most 65,536" in error["message"]
+    assert "variables" in error["message"]
+    assert json.loads(stream.text.partition("data: ")[2].partition("\n")[0])["errors"] == [error]
+    assert [(message["type"], message["payload"]) for message in over_socket] == [("error", [error])]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_a_document_that_is_just_short_enough_is_run(server: LiveServer) -> None:
+    answer = await execute(server, "{ __typename }".ljust(65_536, "#"))
+
+    assert answer == {"data": {"__typename": "Query"}}
+
+
 @pytest.mark.usefixtures("nothing_happens")
 @pytest.mark.parametrize(
     ("request_", "status", "code", "words"),
