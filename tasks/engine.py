@@ -59,6 +59,8 @@ LEAVING_SECONDS = 1.5
 """How long what was told to stop may take to record where it is. What takes longer is recovered as after a crash."""
 LEAVING_AT_ONCE_SECONDS = 0.75
 """The same for what had to be told twice, and for the last words to the queues."""
+MISLAID_SECONDS = 60.0
+"""What was given to this node so long ago runs, or never will."""
 CONFLICT_SECONDS = 0.05
 """About how long to wait when another node was looking into the queue at the same moment."""
 
@@ -228,6 +230,21 @@ class Engine:
         pending = [one for node in nodes for one in self._system.get_pending_workflows(node, VERSION)]
         again = [self._system.reenqueue_for_recovery(one.workflow_id, nodes, INTERNAL_QUEUE_NAME) for one in pending]
         return sum(again)
+
+    async def find_mislaid(self) -> None:
+        """Put back into the queues what was given to this node a while ago and does not run here: the answer to its
+        claim was lost."""
+        rows, before = self._system.tables.workflow_status, int((time.time() - MISLAID_SECONDS) * 1000)
+        given = select(rows.c.workflow_uuid).where(
+            rows.c.executor_id == self._node, rows.c.status == "PENDING", rows.c.started_at_epoch_ms < before
+        )
+        found = await self._database.read(lambda connection: self._execute(connection, given).scalars().all())
+        for task_id in set(found) - self.running:
+            log.warning("Task %s was given to this node, but does not run here; it is queued again", task_id)
+            again = partial(self._system.reenqueue_for_recovery, task_id, [self._node], INTERNAL_QUEUE_NAME)
+            if await self._database.outside(again):
+                for queue in self._queues:
+                    self.wake(queue)
 
     def rename(self, node: str) -> None:
         """Own whatever is started from now on under another name: the old one has been declared dead."""

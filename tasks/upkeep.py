@@ -75,6 +75,7 @@ class Upkeep:
     def start(self) -> None:
         """Begin with the chores; what an earlier process left undone is done first."""
         self._do(self._repair.stale, REPAIR_SECONDS)
+        self._do(self._engine.find_mislaid, REPAIR_SECONDS)
         self._do(self._repair.forget, FORGET_SECONDS)
         self._do(self._repair.adopt, FORGET_SECONDS)
         self._do(self._repair.sweep, SWEEP_SECONDS)

@@ -31,7 +31,7 @@ _JSON_BYTES = 8 * 1024 * 1024
 _NO_PICTURE = ("text/", "application/json", "application/xml")
 
 LONGEST_ASKED_SECONDS = 60.0
-"""Longest pause that the vendor can ask for: what it made is paid for, asking for it costs nothing, and its links end."""
+"""Longest pause that the vendor can ask for: what it made is paid for, asking costs nothing, and its links end."""
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -114,6 +115,37 @@ async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_b
         await runs.until(lambda: len(runs.started) == 20 and runs.running == 0)
 
     assert sorted(runs.started) == sorted(f"task {number}" for number in range(20))
+
+
+async def test_what_is_claimed_although_the_answer_to_that_was_lost_is_run_in_the_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs()
+    async with working(database, runs) as worker:
+        start_queued = worker._system.start_queued_workflows
+        answers: list[list[str]] = []
+        answered = threading.Event()
+
+        def lose_the_first_answer(*args: Any, **kwargs: Any) -> tuple[list[str], Any]:
+            claimed, stopped_by = start_queued(*args, **kwargs)
+            if claimed:
+                answers.append(claimed)
+                answered.set()
+            return ([] if len(answers) == 1 else claimed), stopped_by
+
+        monkeypatch.setattr(worker._system, "start_queued_workflows", lose_the_first_answer)
+        await enqueue(database, worker, "task")
+        assert await asyncio.to_thread(answered.wait, SECONDS)
+        await worker.find_mislaid()
+        assert not runs.started, "its run may just be about to begin"
+        monkeypatch.setattr(engine, "MISLAID_SECONDS", 0.0)
+        await worker.find_mislaid()
+        await runs.until(lambda: runs.running == 1)
+        await worker.find_mislaid()
+        runs.gate.set()
+        await runs.until(lambda: runs.running == 0)
+
+    assert runs.started == ["task"]
 
 
 async def test_a_node_runs_no_more_at_a_time_than_it_may(database: Database) -> None:
