@@ -58,6 +58,12 @@ PAGE = 500
 """Most events that are read at once."""
 SETTLED: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 """The oldest transaction that is still running, anywhere on this PostgreSQL server."""
+FOREIGN = (
+    EVENTS.update()
+    .where(EVENTS.c.transaction >= literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
+    .values(transaction=SETTLED - 1)
+)
+"""Events of transactions that this PostgreSQL server has not begun yet become the newest of those that are over."""
 
 ARRIVES = {
     RetryScheduled.kind: TaskStatus.QUEUED,
@@ -146,6 +152,16 @@ class ActivityLog:
         events = select(EVENTS, LEAVES).where(EVENTS.c.project == project, after)
         self._page = events.order_by(*order).limit(PAGE)
         self._last = select(EVENTS.c.at).where(up_to).order_by(*(one.desc() for one in order)).limit(1)
+
+    async def settle(self) -> None:
+        """Once at the start: what comes from another PostgreSQL server, by a back-up, is old, however high its
+        transactions were counted there. Otherwise it would be news when this server has counted that far.
+
+        What this server has committed, also for another node just now, is never changed: a statement sees nothing of
+        transactions that begin after its view was taken.
+        """
+        if not self._database.sqlite:
+            await self._database.write(lambda connection: connection.execute(FOREIGN))
 
     async def end(self) -> Position:
         """Where the log ends now."""

@@ -149,6 +149,7 @@ class Darkroom:
         if self._migrated:
             return
         await self._database.migrate(lambda: migrate_engine(self._database.sync_url))
+        await ActivityLog(self._database).settle()
         self._migrated = True
 
     async def open(self) -> None:
