@@ -115,10 +115,16 @@ def position_of(cursor: str) -> Position:
         kind, *numbers = base64.urlsafe_b64decode(cursor.encode()).decode().split(":")
         transaction, position, at = map(int, numbers)
     except (ValueError, binascii.Error) as exc:
-        raise InvalidCursorError(cursor) from exc
+        raise _invalid(cursor) from exc
     if kind != "activity" or not all(0 <= number <= LAST for number in (transaction, position, at)):
-        raise InvalidCursorError(cursor)
+        raise _invalid(cursor)
     return Position(transaction, position, at)
+
+
+def _invalid(cursor: str) -> InvalidCursorError:
+    return InvalidCursorError(
+        cursor, "`activity`", "the `cursor` of the newest event you have", "begin with what happens from now on"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ TaskError
 ├── AlreadyRunningError        another server works on this database
 ├── DatabaseUnavailableError   the database cannot be reached, or cannot write just now
 ├── IdempotencyConflictError   the key was used before, for another request
-├── InvalidCursorError         a page cursor that this server did not make
+├── InvalidCursorError         a cursor that this server did not make
 ├── NotForSaleError            this picture cannot be bought
 ├── NotRetryableError          this task cannot be started again
 ├── NewerDatabaseError         a newer version of Darkroom has worked on this database
@@ -57,13 +57,17 @@ class IdempotencyConflictError(TaskError):
 
 
 class InvalidCursorError(TaskError):
-    """A page cursor that this server did not make."""
+    """A cursor that this server did not make. `of` is what it was used for, `right` which one would do, and `without`
+    what happens when there is none."""
 
-    def __init__(self, cursor: str) -> None:
-        super().__init__(
-            f"{cursor!r} is not a cursor of this list. Pass `pageInfo.endCursor` or `edges.cursor` of an earlier "
-            "answer unchanged, or leave it out to start at the beginning."
-        )
+    def __init__(
+        self,
+        cursor: str,
+        of: str = "this list",
+        right: str = "`pageInfo.endCursor` or `edges.cursor` of an earlier answer",
+        without: str = "start at the beginning",
+    ) -> None:
+        super().__init__(f"{cursor!r} is not a cursor of {of}. Pass {right}, unchanged, or leave it out to {without}.")
 
 
 class LostTaskError(TaskError):

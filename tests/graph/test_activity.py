@@ -127,14 +127,26 @@ async def _first(stream: httpx.Response, prefix: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("variables", "code"), [({"after": "nonsense"}, "INVALID_CURSOR"), ({"rate": 0.0}, "INVALID_RATE")]
+    ("variables", "code", "advice"),
+    [
+        (
+            {"after": "nonsense"},
+            "INVALID_CURSOR",
+            "'nonsense' is not a cursor of `activity`. Pass the `cursor` of the newest event you have, unchanged, or "
+            "leave it out to begin with what happens from now on.",
+        ),
+        ({"rate": 0.0}, "INVALID_RATE", "`maxPerSecond` is 0; it must be from 0.1 to 20."),
+    ],
 )
-async def test_bad_arguments_are_explained(server: LiveServer, variables: dict[str, Any], code: str) -> None:
+async def test_bad_arguments_are_explained(
+    server: LiveServer, variables: dict[str, Any], code: str, advice: str
+) -> None:
     async with aclosing(subscribe(server, ACTIVITY, variables)) as messages:
         message = await anext(messages)
 
     assert message["type"] == "error"
     assert message["payload"][0]["extensions"]["code"] == code
+    assert message["payload"][0]["message"] == advice
 
 
 async def test_the_same_events_can_be_queried(server: LiveServer) -> None:
