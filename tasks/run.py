@@ -20,35 +20,35 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from providers.contract import (
     Accepted,
     Callback,
-    CancelOutcome,
     Provider,
     ProviderDefinition,
     ProviderEvent,
     Submission,
 )
-from providers.errors import FailureCode, InvalidRequestError, OutcomeUnknownError, ProviderError, Transport
+from providers.errors import FailureCode, OutcomeUnknownError, ProviderError, Transport
 from tasks.accounts import Accounts
 from tasks.arrivals import Arrivals
 from tasks.callbacks import Callbacks
-from tasks.cancel import Cancels, canceled, stored
-from tasks.cancellation import NEVER_SENT, Cancellation, abandoned, stopped, too_late
+from tasks.cancel import Cancels
 from tasks.clocks import Clocks, ExpiredError
+from tasks.ending import EndedError, Ending
 from tasks.errors import LostTaskError, NotAnImageError, StorageError
-from tasks.events import Canceled, Failed, HandedOff, RetryScheduled, StatusChanged, Succeeded
-from tasks.failure import Failure, failed, failure_of
+from tasks.events import RetryScheduled, StatusChanged
+from tasks.failure import failure_of
 from tasks.history import History
 from tasks.images import ImageStore
+from tasks.interruption import Interruption
 from tasks.journal import Journal
 from tasks.keeper import SUBMISSION, Keeper
 from tasks.patience import patiently
 from tasks.records import TaskRecord, now
+from tasks.request import request_of
 from tasks.retries import Retries
 from tasks.status import TaskStatus
 from tasks.uninterrupted import uninterrupted
@@ -57,13 +57,9 @@ log = logging.getLogger(__name__)
 
 FIND_SECONDS = 300.0
 """How long to go on asking a provider that cannot be asked whether a request has arrived."""
-ACCEPTANCE_SECONDS = 5.0
-"""How long canceling waits for the provider to accept what it shall stop."""
 LOOK_SECONDS = 30.0
 """How long a generation that nobody has watched for a while is watched at least, whatever the clocks say: its pictures
 may have been ready for long."""
-
-T = TypeVar("T")
 
 STORE_FIRST = (
     "Repair the picture store (DARKROOM_STORAGE_URL), or make room there, before you use `retryTask`: that pays again."
@@ -84,10 +80,6 @@ class Workplace:
     clocks: Clocks
     retries: Retries
     storage_patience: float
-
-
-class _Ended(Exception):
-    """The task has ended, and its last event is recorded."""
 
 
 class Run:
@@ -113,40 +105,42 @@ class Run:
             arrivals=None if provider.capabilities.resumable else at.arrivals,
             storage_patience=at.storage_patience,
         )
-        self._wish = asyncio.Event()
+        self._ending = Ending(
+            self._keeper, at.journal, definition, delivers_images=provider.capabilities.delivers_images
+        )
+        self._interruption = Interruption(self._keeper, provider, at.clocks, self._ending, title=definition.title)
         self._known: dict[str, int] = {}
-        self._too_late: Cancellation | None = None
 
     async def to_the_end(self) -> None:
         """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
-        with self._at.cancels.wish(self._task.id) as self._wish:
+        with self._at.cancels.wish(self._task.id) as self._ending.wish:
             if self._task.cancel_requested_at is not None:
-                self._wish.set()
+                self._ending.wish.set()
             try:
                 await self._begin()
-                if not self._complete():
+                if not self._ending.complete():
                     await self._generate()
-                await self._finish()
-            except _Ended:
+                await self._ending.finish()
+            except EndedError:
                 pass
             except ExpiredError as exc:
-                if self._complete():  # the time ran out while the last picture was being stored
-                    await self._finish()
+                if self._ending.complete():  # the time ran out while the last picture was being stored
+                    await self._ending.finish()
                 else:
-                    await self._fail(exc.failure)
+                    await self._ending.fail(exc.failure)
             except ProviderError as exc:
-                await self._fail(failure_of(exc))
+                await self._ending.fail(failure_of(exc))
             except NotAnImageError as exc:
-                await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, str(exc)))
+                await self._ending.fail(self._ending.own_failure(FailureCode.BAD_RESPONSE, str(exc)))
             except StorageError as exc:
-                await self._fail(self._own_failure(FailureCode.STORAGE_FAILED, f"{exc}. {STORE_FIRST}"))
+                await self._ending.fail(self._ending.own_failure(FailureCode.STORAGE_FAILED, f"{exc}. {STORE_FIRST}"))
             finally:
                 await self._keeper.end()
 
     async def give_up(self, error: Exception) -> None:
         """End the task after a fault of this server's own; the log has the details."""
         message = f"This server made a mistake ({type(error).__name__}); its log has the details."
-        await self._fail(self._own_failure(FailureCode.INTERNAL, message))
+        await self._ending.fail(self._ending.own_failure(FailureCode.INTERNAL, message))
 
     async def crashed(self, runs: int) -> None:
         """End a task at which this server has died again and again."""
@@ -154,7 +148,7 @@ class Run:
             f"This server has stopped {runs} times in a row while it worked on this task, so it was given up. Its log "
             "may say why; look at the provider's usage page before you start it again."
         )
-        await self._fail(self._own_failure(FailureCode.CRASHED_REPEATEDLY, message))
+        await self._ending.fail(self._ending.own_failure(FailureCode.CRASHED_REPEATEDLY, message))
 
     @property
     def _task(self) -> TaskRecord:
@@ -172,7 +166,7 @@ class Run:
         try:
             await self._keeper.begin(images)
         except StorageError as exc:
-            if self._complete():
+            if self._ending.complete():
                 return
             raise OutcomeUnknownError(
                 f"This server stopped while {self._title} was generating, and the picture store, which may have the "
@@ -181,24 +175,8 @@ class Run:
                 transport=Transport(self._task.transport or Transport.PERHAPS_SENT),
             ) from exc
 
-    def _complete(self) -> bool:
-        """Whether every picture is here already: an earlier run then stopped just before it could say so."""
-        return 0 < len(self._keeper.finished) >= self._definition.expected_images(self._request())
-
-    def _request(self) -> BaseModel:
-        try:
-            return self._definition.request.model_validate(self._task.request)
-        except ValidationError as exc:
-            # Stored by an older version with other rules.
-            transport = Transport(self._task.transport or Transport.NOT_SENT)
-            raise InvalidRequestError(
-                f"The stored request no longer fits this version's rules for {self._title}: {exc}",
-                transport=transport,
-                billed=False if transport is Transport.NOT_SENT else None,
-            ) from exc
-
     async def _generate(self) -> None:
-        request = self._request()
+        request = request_of(self._task, self._definition)
         resume = await self._resume()
         callback = await self._callback()
         if resume is not None:
@@ -260,7 +238,7 @@ class Run:
                 transport=Transport.ACCEPTED,
                 request_id=SUBMISSION.validate_python(task.submission).request_id,
             )
-        found = await self._watch_over(asyncio.create_task(self._find()), least=LOOK_SECONDS)
+        found = await self._interruption.watch_over(asyncio.create_task(self._find()), least=LOOK_SECONDS)
         if found is None:
             raise OutcomeUnknownError(
                 f"This server stopped while the request was on its way to {self._title}, and nobody can tell whether "
@@ -283,9 +261,9 @@ class Run:
     async def _until_its_turn(self) -> None:
         """Wait for the time of another attempt, and for an account that is refusing everything to recover."""
         accounts, provider = self._at.accounts, self._task.provider
-        await self._still_due()
+        await self._interruption.look()
         if self._task.retry_at is not None:
-            await self._wait((self._task.retry_at - now()).total_seconds())
+            await self._interruption.wait((self._task.retry_at - now()).total_seconds())
         told = False
         while (seconds := accounts.admits(provider)) is not None:
             news = accounts.news(provider)
@@ -293,34 +271,12 @@ class Run:
                 told = True
                 reason = accounts.reason(provider)
                 await self._keeper.note(f"Waiting for {self._title}, which has refused or failed before. {reason}")
-            await self._wait(seconds, news)
-
-    async def _wait(self, seconds: float, news: asyncio.Event | None = None) -> None:
-        """Wait so long, or until there is news about the account."""
-        events = [self._wish] if news is None else [self._wish, news]
-        waiting = [asyncio.create_task(event.wait()) for event in events]
-        try:
-            left = max(min(seconds, self._at.clocks.left(self._task)), 0.0)
-            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-        await self._still_due()
-
-    async def _still_due(self) -> None:
-        """End a task that waits, if somebody has canceled it or its time is up."""
-        if self._wish.is_set():
-            with suppress(LostTaskError):  # whoever canceled it has mostly recorded that already
-                await self._end_canceled(NEVER_SENT)
-            raise _Ended
-        if self._at.clocks.left(self._task) <= 0:
-            raise ExpiredError(self._at.clocks.failure(self._task))
+            await self._interruption.wait(seconds, news)
 
     async def _schedule(self, exc: ProviderError) -> None:
         """Plan another attempt, or raise the error where that could be paid twice, or makes no sense."""
         pause = self._at.retries.pause(self._task.attempt, exc)
-        if pause is None or self._task.status is not TaskStatus.SUBMITTING or self._wish.is_set():
+        if pause is None or self._task.status is not TaskStatus.SUBMITTING or self._ending.wish.is_set():
             raise exc
         at = now() + timedelta(seconds=pause)
         await self._keeper.record(
@@ -338,7 +294,7 @@ class Run:
         )
         paying = resume is None
         consuming = asyncio.create_task(self._consume(running, paying=paying))
-        await self._watch_over(consuming, least=0.0 if paying else LOOK_SECONDS)
+        await self._interruption.watch_over(consuming, least=0.0 if paying else LOOK_SECONDS)
         if self._keeper.broken is not None and not self._keeper.late:
             raise self._keeper.broken
 
@@ -358,89 +314,3 @@ class Run:
             if paying:
                 accounts.abandoned(provider)
             raise
-
-    async def _watch_over(self, doing: asyncio.Task[T], *, least: float) -> T:
-        """Wait for the end of what is being done, or end it: when somebody cancels the task, or when a clock runs out,
-        but not within the first `least` seconds."""
-        enough = asyncio.get_running_loop().time() + least
-        wishing = asyncio.create_task(self._wish.wait())
-        waiting: set[asyncio.Task[T] | asyncio.Task[bool]] = {doing}
-        if not self._keeper.late:
-            waiting.add(wishing)
-        try:
-            while True:
-                left = max(self._at.clocks.left(self._task), enough - asyncio.get_running_loop().time())
-                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if doing in done:
-                    return await doing
-                if not done:
-                    raise ExpiredError(self._at.clocks.failure(self._task))
-                waiting.discard(wishing)
-                await self._cancel(doing)
-        finally:
-            doing.cancel()
-            wishing.cancel()
-            await asyncio.gather(doing, wishing, return_exceptions=True)
-
-    async def _cancel(self, doing: asyncio.Task[T]) -> None:
-        """Do what can be done to stop a generation that is on its way, and record what that achieved."""
-        outcome = await self._ask_to_stop(doing)
-        if outcome is CancelOutcome.STOPPED and not self._complete():
-            doing.cancel()
-            await asyncio.wait([doing])
-            await self._end_canceled(stopped(self._title))
-            raise _Ended
-        if doing.done():
-            return
-        if outcome in (CancelOutcome.TOO_LATE, CancelOutcome.STOPPED):
-            self._too_late = too_late(self._title)
-        else:
-            transport = Transport(self._task.transport or Transport.PERHAPS_SENT)
-            await self._end_canceled(abandoned(self._title, transport), listening=True)
-            self._keeper.late = True
-
-    async def _ask_to_stop(self, doing: asyncio.Task[T]) -> CancelOutcome:
-        if self._provider.capabilities.cancellable and self._task.submission is None:
-            accepted = asyncio.create_task(self._keeper.accepted.wait())
-            await asyncio.wait([accepted, doing], timeout=ACCEPTANCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            accepted.cancel()
-        if self._task.submission is None:
-            return CancelOutcome.ABANDONED
-        return await self._provider.cancel(SUBMISSION.validate_python(self._task.submission))
-
-    async def _end_canceled(self, cancellation: Cancellation, *, listening: bool = False) -> None:
-        await self._keeper.record(Canceled(cancellation), **canceled(cancellation), listening=listening)
-
-    async def _finish(self) -> None:
-        if self._keeper.late:
-            await self._at.journal.settle(self._task, listening=False)
-        elif self._keeper.finished:
-            if self._wish.is_set():
-                self._too_late = too_late(self._title)
-            values: dict[str, Any] = {} if self._too_late is None else {"cancellation": stored(self._too_late)}
-            await self._keeper.record(Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now(), **values)
-        elif not self._provider.capabilities.delivers_images:
-            await self._keeper.record(HandedOff(), status=TaskStatus.HANDED_OFF, finished_at=now())
-        else:
-            message = f"{self._title} reported success, but delivered no picture."
-            await self._fail(self._own_failure(FailureCode.BAD_RESPONSE, message))
-
-    async def _fail(self, failure: Failure) -> None:
-        if self._keeper.late:
-            log.info("Task %s had ended, and brought nothing more: %s", self._task.id, failure.message)
-            await self._at.journal.settle(self._task, listening=False)
-        elif self._wish.is_set() and self._too_late is None and failure.code is not FailureCode.STORAGE_FAILED:
-            await self._end_canceled(self._canceled_by(failure))
-        else:
-            await self._keeper.record(Failed(failure), **failed(failure))
-
-    def _canceled_by(self, failure: Failure) -> Cancellation:
-        """What canceling achieved, where the generation ended badly at the same moment."""
-        if failure.billed is False:
-            return NEVER_SENT
-        return abandoned(self._title, failure.transport)
-
-    def _own_failure(self, code: FailureCode, message: str) -> Failure:
-        transport = Transport(self._task.transport or Transport.NOT_SENT)
-        billed = {Transport.NOT_SENT: False, Transport.PERHAPS_SENT: None, Transport.ACCEPTED: True}[transport]
-        return Failure(code=code, message=message, retryable=False, billed=billed, transport=transport)

@@ -29,6 +29,7 @@ from tasks.arrivals import Arrivals
 from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks
+from tasks.ending import Ending
 from tasks.events import Change, Failed, NoticeGiven, Succeeded
 from tasks.images import ImageStore
 from tasks.keeper import Keeper
@@ -179,7 +180,7 @@ async def test_a_run_that_stopped_just_before_its_last_event_is_a_success_and_pa
         raise ConnectionError("the database is away")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_finish", die)
+        patch.setattr(Ending, "finish", die)
         with pytest.raises(ConnectionError):
             await run(shelf, first, task)
     again = await shelf.journal.claim(task.id)
