@@ -30,8 +30,6 @@ class Context:
 
     darkroom: Darkroom
     rights: Rights
-    connection_params: dict[str, object] | None = None
-    """The payload of `connection_init`; Strawberry sets it."""
     data_uris: DataUriBudget = field(default_factory=DataUriBudget)
     images: DataLoader[str, list[ImageRecord]] = field(init=False)
     """The pictures of a task, gathered over all the tasks of a page."""

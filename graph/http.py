@@ -151,7 +151,7 @@ class GraphQLView(GraphQL[Context, None]):
     async def _begin(
         self, stream: EventStream, asked: OperationRequest, checked: Checked, request: Request
     ) -> EventStream | Response:
-        context = self.live.context(self._rights(request), None, stream.budget)
+        context = self.live.context(self._rights(request), stream.budget)
         try:
             if checked.type is not OperationType.SUBSCRIPTION:
                 result = await self.live.schema.execute(

@@ -96,6 +96,17 @@ class Connection(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
         self._end()
 
+    def handle_text(self, event: Frame) -> None:
+        """The beginning of a message, and mostly all of it. The parser holds a frame until the next one comes, which
+        may be never."""
+        super().handle_text(event)
+        event.data = b""
+
+    def handle_cont(self, event: Frame) -> None:
+        """More of a message."""
+        super().handle_cont(event)
+        event.data = b""
+
     def send_receive_event_to_app(self) -> None:
         """A message is complete."""
         if self.conversation is None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import aclosing
+from hashlib import sha256
 from inspect import isawaitable
 
 import orjson
@@ -84,14 +85,7 @@ class Groups:
         source, executor = await subscribe(self._schema, checked, request.variables, context)
         if cursor is not None:
             source.resume(cursor)
-        variables = {name: value for name, value in (request.variables or {}).items() if name != checked.start_variable}
-        key = (
-            source.key,
-            request.query,
-            request.operation_name,
-            orjson.dumps(variables, option=orjson.OPT_SORT_KEYS),
-            context.rights,
-        )
+        key = source.key, _digest(request, checked), context.rights
         group = self._groups.get(key)
         if group is None:
             shared = Context(context.darkroom, context.rights)
@@ -103,6 +97,13 @@ class Groups:
     def remove(self, key: Hashable) -> None:
         """Forget a group that nobody is in any more."""
         del self._groups[key]
+
+
+def _digest(request: OperationRequest, checked: Checked) -> bytes:
+    """Stands for what was asked for, however long that is, without where to begin."""
+    variables = {name: value for name, value in (request.variables or {}).items() if name != checked.start_variable}
+    asked = [request.query, request.operation_name, variables]
+    return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 class Group:

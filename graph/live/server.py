@@ -34,6 +34,6 @@ class Live:
         for stream in self.streams:
             stream.end()
 
-    def context(self, rights: Rights, params: dict[str, object] | None, budget: DataUriBudget) -> Context:
+    def context(self, rights: Rights, budget: DataUriBudget) -> Context:
         """What the resolvers of one operation see."""
-        return Context(self._darkroom, rights, params, budget)
+        return Context(self._darkroom, rights, budget)

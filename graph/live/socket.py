@@ -27,6 +27,8 @@ from resolvers.images import DataUriBudget
 
 INVALID, UNAUTHORIZED, INITIALISATION_TIMEOUT = 4400, 4401, 4408
 UNACCEPTABLE, DUPLICATE, TOO_MANY_INITIALISATIONS = 4406, 4409, 4429
+LONGEST_ID = 256
+"""Characters of the id of an operation, which is kept as long as the operation, and repeated in every message."""
 UNSENT_REPLIES = 1000
 """Most short replies that wait for the end of a picture."""
 UNSENT_BYTES = 1024 * 1024
@@ -40,12 +42,12 @@ class Socket(Outlet):
         "_answers",
         "_budget",
         "_connection",
+        "_initialised",
         "_later",
         "_later_bytes",
         "_leave",
         "_live",
         "_operations",
-        "_params",
         "_rights",
         "_timer",
         "_transport",
@@ -58,7 +60,7 @@ class Socket(Outlet):
         self._transport = connection.transport
         self._rights = rights
         self._leave = leave
-        self._params: dict[str, object] | None = None
+        self._initialised = False
         self._operations: dict[str, Subscriber | asyncio.Task[None]] = {}
         self._later: list[bytes] | None = None
         self._later_bytes = 0
@@ -127,11 +129,11 @@ class Socket(Outlet):
     def _initialise(self, payload: object) -> None:
         if not isinstance(payload, dict | None):
             self._close(INVALID, "Invalid connection init payload")
-        elif self._params is not None:
+        elif self._initialised:
             self._close(TOO_MANY_INITIALISATIONS, "Too many initialisation requests")
         else:
             self._stop_timer()
-            self._params = payload or {}
+            self._initialised = True
             self._reply(b'{"type":"connection_ack"}')
 
     def _not_initialised(self) -> None:
@@ -146,9 +148,9 @@ class Socket(Outlet):
         request = request_of(payload)
         if request is None:
             self._close(INVALID, "`payload` must be an object with a text `query` and object `variables`")
-        elif not isinstance(id, str) or not id:
-            self._close(INVALID, "`id` must be a text that is not empty")
-        elif self._params is None:
+        elif not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID:
+            self._close(INVALID, f"`id` must be a text that is not empty, of at most {LONGEST_ID} characters")
+        elif not self._initialised:
             self._close(UNAUTHORIZED, "Unauthorized")
         elif id in self._operations:
             self._close(DUPLICATE, f"Subscriber for {id} already exists")
@@ -215,7 +217,7 @@ class Socket(Outlet):
 
     async def _begin(self, id: str, request: OperationRequest) -> None:
         checked = check(self._live.schema, request.query, request.operation_name)
-        context = self._live.context(self._rights, self._params, self.budget)
+        context = self._live.context(self._rights, self.budget)
         if checked.type is OperationType.SUBSCRIPTION:
             joined = await self._live.groups.join(request, checked, context, self, id=id, prefix=prefix_of(id))
             self._operations[id] = joined

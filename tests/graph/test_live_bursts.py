@@ -193,7 +193,7 @@ class Attentive(Outlet):
 
 
 async def joined(stage: Stage, outlet: Outlet, query: str, **variables: Any) -> Subscriber:
-    context = stage.live.context(Rights(stage.url), None, outlet.budget)
+    context = stage.live.context(Rights(stage.url), outlet.budget)
     request = OperationRequest(query, variables)
     return await stage.live.groups.join(request, check(schema, query, None), context, outlet)
 

@@ -203,7 +203,7 @@ class Forgetful(Outlet):
 async def test_nothing_grows_with_the_number_of_events(stage: Stage) -> None:
     task = await stage.task()
     outlet = Forgetful()
-    context = stage.live.context(Rights(stage.url), None, outlet.budget)
+    context = stage.live.context(Rights(stage.url), outlet.budget)
     request = OperationRequest(WATCH, {"id": task.id})
     subscriber = await stage.live.groups.join(request, check(schema, WATCH, None), context, outlet)
     group = subscriber._group

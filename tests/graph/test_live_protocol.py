@@ -57,6 +57,7 @@ async def ask_for_ever(raw: RawSocket) -> None:
         ([{"id": "1", "type": "subscribe", "payload": QUERY}], 4401, "Unauthorized"),
         ([INIT, {"type": "subscribe", "payload": QUERY}], 4400, "`id`"),
         ([INIT, {"id": "", "type": "subscribe", "payload": QUERY}], 4400, "`id`"),
+        ([INIT, {"id": "x" * 257, "type": "subscribe", "payload": QUERY}], 4400, "256 characters"),
         ([INIT, {"id": "1", "type": "subscribe"}], 4400, "`payload`"),
         ([INIT, {"id": "1", "type": "subscribe", "payload": QUERY | {"variables": []}}], 4400, "`payload`"),
         ([INIT, {"id": "1", "type": "start", "payload": QUERY}], 4400, "start"),
