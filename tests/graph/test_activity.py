@@ -137,6 +137,7 @@ async def _first(stream: httpx.Response, prefix: str) -> str:
         ),
         ({"rate": 0.0}, "INVALID_RATE", "`maxPerSecond` is 0; it must be from 0.1 to 20."),
     ],
+    ids=["cursor", "rate"],
 )
 async def test_bad_arguments_are_explained(
     server: LiveServer, variables: dict[str, Any], code: str, advice: str
