@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import orjson
 import strawberry
 from graphql import GraphQLError, OperationDefinitionNode
 from strawberry.extensions import (
@@ -69,11 +70,12 @@ class OurErrors(MaskErrors):
         )
 
 
-class ShortDocuments(SchemaExtension):
-    """Refuses a document that is too long, before anything remembers it."""
+class RequestLimits(SchemaExtension):
+    """Refuses a document that is too long, before anything remembers it, and variables that are too deep for
+    whatever goes down into them."""
 
     def on_operation(self) -> Iterator[None]:
-        """Before it is parsed."""
+        """Before the document is parsed."""
         query = self.execution_context.query or ""
         size = len(query) if query.isascii() else len(query.encode(errors="surrogatepass"))
         if size > MAX_DOCUMENT_BYTES:
@@ -82,7 +84,18 @@ class ShortDocuments(SchemaExtension):
                 "Prompts and other long texts belong in the variables."
             )
             raise GraphQLError(message, extensions={"code": "DOCUMENT_TOO_LARGE"})
+        encoded(self.execution_context.variables)
         yield
+
+
+def encoded(given: object) -> bytes:
+    """Variables as JSON, always the same for the same. Raises `GraphQLError` for those that are too deep: more can be
+    read than can be written."""
+    try:
+        return orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as exc:
+        message = "The variables are nested too deeply; some 250 levels are the most there may be."
+        raise GraphQLError(message, extensions={"code": "VARIABLES_TOO_DEEP"}) from exc
 
 
 class OneOperation(SchemaExtension):
@@ -115,7 +128,7 @@ schema = Schema(
     types=[*EVENT_TYPES, *ACTIVITY_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
-        ShortDocuments,
+        RequestLimits,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: AddValidationRules(LIMITS),
         lambda: ParserCache(maxsize=256),

@@ -13,18 +13,18 @@ from contextlib import aclosing
 from hashlib import sha256
 from inspect import isawaitable
 
-import orjson
+from graphql import GraphQLError
 
 from graph.context import Context
 from graph.live.kept import MESSAGES, Kept, Total
 from graph.live.load import Load
 from graph.live.message import Message
-from graph.live.operation import Checked, OperationRequest, Selection, encode, subscribe
+from graph.live.operation import Checked, OperationRequest, RefusedError, Selection, encode, subscribe
 from graph.live.outlet import Outlet
 from graph.live.replay import Replay, Replays, read
 from graph.live.source import LiveEvent, Source
 from graph.live.subscriber import Subscriber
-from graph.schema import Schema
+from graph.schema import Schema, encoded
 from resolvers.images import DataUriBudget
 
 BREATH = 16
@@ -100,10 +100,13 @@ class Groups:
 
 
 def _digest(request: OperationRequest, checked: Checked) -> bytes:
-    """Stands for what was asked for, however long that is, without where to begin."""
+    """Stands for what was asked for, however long that is, without where to begin. Raises `RefusedError`."""
     variables = {name: value for name, value in (request.variables or {}).items() if name != checked.start_variable}
-    asked = [request.query, request.operation_name, variables]
-    return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
+    try:
+        asked = encoded([request.query, request.operation_name, variables])
+    except GraphQLError as exc:
+        raise RefusedError([exc]) from exc
+    return sha256(asked).digest()
 
 
 class Group:

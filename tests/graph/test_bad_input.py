@@ -138,6 +138,35 @@ async def test_a_document_that_cannot_be_run_gets_a_4xx_and_no_data(
     assert words in only_error(response)["message"]
 
 
+@pytest.mark.usefixtures("nothing_happens")
+async def test_metadata_that_is_nested_too_deeply_is_refused_before_anything_goes_down_into_it(
+    server: LiveServer,
+) -> None:
+    variables = openai_images()
+    variables["input"]["metadata"] = "deep"
+    body = json.dumps({"query": START, "variables": variables}).replace('"deep"', "[" * 1000 + "]" * 1000)
+    response = await post(server, content=body, headers=MODERN | {"content-type": "application/json"})
+
+    assert response.status_code == 422
+    assert only_error(response)["extensions"]["code"] == "VARIABLES_TOO_DEEP"
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_variables_that_are_nested_too_deeply_are_refused_wherever_they_come_from(server: LiveServer) -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    query, variables = "subscription { activity { cursor } }", {"unused": deep}
+    stream = await post(server, json={"query": query, "variables": variables}, headers={"accept": "text/event-stream"})
+    over_socket = [message async for message in subscribe(server, query, variables)]
+
+    assert [message["type"] for message in over_socket] == ["error"]
+    assert "nested too deeply" in over_socket[0]["payload"][0]["message"]
+    assert stream.status_code == 200
+    assert over_socket[0]["payload"][0]["extensions"]["code"] == "VARIABLES_TOO_DEEP"
+    assert over_socket[0]["payload"] == json.loads(stream.text.partition("data: ")[2].partition("\n")[0])["errors"]
+
+
 LONG = [f"#{'x' * 70_000}\n{{ __typename }}", f"#{'🎨' * 17_000}\n{{ __typename }}"]
 
 
