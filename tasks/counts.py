@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from tasks.tables import TASKS
 
 RECENTLY = timedelta(hours=1)
 """How far back the tasks that have ended are counted."""
+TOGETHER_SECONDS = 0.1
+"""How long those who want to know the same are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Counts:
     def __init__(self, database: Database, project: str = DEFAULT_PROJECT) -> None:
         self._database = database
         self._project = project
+        self._counting: dict[Hashable, asyncio.Task[TaskCounts]] = {}
         created, submitted = TASKS.c.created_at, TASKS.c.submitted_at
         self._wait: ColumnElement[Any] = (
             (func.julianday(submitted) - func.julianday(created)) * 86400
@@ -43,7 +47,22 @@ class Counts:
         )
 
     async def of(self, filter: TaskFilter) -> TaskCounts:
-        """The tasks that match and have not ended, and those that match and were started in the last hour."""
+        """The tasks that match and have not ended, and those that match and were started in the last hour.
+
+        Whoever asks for the same at about the same moment gets the same answer, which is looked for after all of them
+        have asked: a thousand dashboards cost as much as one.
+        """
+        counting = self._counting.get(filter.key)
+        if counting is None:
+            counting = self._counting[filter.key] = asyncio.create_task(self._count(filter), name="counts")
+            counting.add_done_callback(_seen)
+        return await asyncio.shield(counting)
+
+    async def _count(self, filter: TaskFilter) -> TaskCounts:
+        try:
+            await asyncio.sleep(TOGETHER_SECONDS)
+        finally:
+            del self._counting[filter.key]
         recent = (
             # Only with the project out of its sight does SQLite take the index that leads to the newest tasks.
             TASKS.c.project.concat("") == self._project,
@@ -66,3 +85,9 @@ class Counts:
         waits = select(self._wait).where(*recent, TASKS.c.submitted_at.is_not(None)).order_by(self._wait)
         middle = connection.execute(waits.offset((sent - 1) // 2).limit(2 - sent % 2)).scalars()
         return TaskCounts(counts, round(statistics.mean(map(float, middle)), 3))
+
+
+def _seen(counting: asyncio.Task[TaskCounts]) -> None:
+    """Whoever waits for it is told what went wrong; when all have left, nobody needs to know."""
+    if not counting.cancelled():
+        counting.exception()

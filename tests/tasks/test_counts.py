@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -102,3 +103,30 @@ async def test_an_old_history_is_not_read(shelf: Shelf) -> None:
 
     by_time = "SEARCH task USING INDEX ix_task_status_task_created_at"
     assert reads == [[f"{by_time} (status=?)", f"{by_time} (status=? AND created_at>?)"]] * 2
+
+
+async def test_a_thousand_who_ask_at_once_cost_one_look_per_filter(shelf: Shelf) -> None:
+    counts = Counts(shelf.database)
+    everything, queued = TaskFilter(), TaskFilter(statuses=[TaskStatus.QUEUED])
+    found = await asyncio.gather(*(counts.of(filter) for filter in [everything, queued] * 500))
+
+    assert len({id(one) for one in found}) == 2
+
+
+async def test_an_answer_knows_what_had_happened_when_it_was_asked_for(shelf: Shelf) -> None:
+    counts = Counts(shelf.database)
+    early = asyncio.create_task(counts.of(TaskFilter()))
+    await asyncio.sleep(0)
+    await kept(shelf, [(TaskStatus.QUEUED, 0, None)])
+
+    assert (await counts.of(TaskFilter())).by_status == {TaskStatus.QUEUED: 1}
+    await early
+
+
+async def test_one_who_does_not_wait_for_the_answer_takes_it_from_nobody(shelf: Shelf) -> None:
+    counts = Counts(shelf.database)
+    gone, waiting = (asyncio.create_task(counts.of(TaskFilter())) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    assert (await waiting).by_status == {}
