@@ -23,7 +23,7 @@ from tasks.clocks import Clocks
 from tasks.counts import Counts
 from tasks.database import Database
 from tasks.engine import Engine, Owned, migrate_engine
-from tasks.errors import DatabaseUnavailableError, LostTaskError, NotRetryableError
+from tasks.errors import DatabaseUnavailableError, LostTaskError, NotForSaleError, NotRetryableError
 from tasks.events import Failed, TaskEvent
 from tasks.failure import Failure, failed, other_account, unknown_provider
 from tasks.feed import Feed
@@ -249,7 +249,12 @@ class Darkroom:
     async def purchase(self, image: ImageRecord) -> ImageRecord | None:
         """Buy the full picture behind a preview; see `tasks.purchase`. None when its task is not of this project."""
         task = await self.history.task(image.task_id)
-        return None if task is None else await self._purchases.purchase(image, task, self.providers[task.provider])
+        if task is None:
+            return None
+        provider = self.providers.get(task.provider)
+        if provider is None or provider.sandbox != task.sandbox:
+            raise NotForSaleError("It was made by an account, or a sandbox, that this server does not use now.")
+        return await self._purchases.purchase(image, task, provider)
 
     def watch(self, task_id: str, after: int = 0, *, read_at: int | None = None) -> AsyncGenerator[TaskEvent, None]:
         """The events of a task, stored ones first, then live; see `tasks.watch`. Close it with `aclosing`."""

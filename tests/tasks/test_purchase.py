@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.darkroom import Darkroom
+from tasks.errors import NotForSaleError
 from tasks.images import Stored
 from tasks.records import ImageKind
 from tests.tasks.node import Vendor, ended, node, order, pictures, vendor
@@ -54,3 +55,18 @@ async def test_a_picture_that_two_nodes_buy_at_once_is_one_picture(
 
     assert [image and image.id for image in bought] == [kept.id, kept.id]
     assert (kept.index, kept.late) == (preview.index, False)
+
+
+async def test_a_picture_of_the_sandbox_is_not_bought_from_an_account(
+    studio: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = f"sqlite:///{tmp_path / 'darkroom.db'}"
+    async with node(studio, tmp_path, database) as at:
+        task = await at.start(order("all_images", "[[sandbox: pause=0.01]]"))
+        await ended(at, task)
+        preview = (await pictures(at, task))[0]
+    monkeypatch.setenv("DARKROOM_ALL_IMAGES_BASE_URL", f"{studio.url}/all_images")
+    monkeypatch.setenv("DARKROOM_ALL_IMAGES_API_KEY", "anything")
+    async with node(studio, tmp_path, database) as at:
+        with pytest.raises(NotForSaleError, match="does not use now"):
+            await at.purchase(preview)
