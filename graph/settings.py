@@ -48,6 +48,10 @@ class ServerSettings(BaseSettings):
     pong_seconds: float = Field(default=20, gt=0)
     """How long a client may take to answer a ping before its websocket is dropped."""
 
+    idle_socket_seconds: float = Field(default=600, gt=0)
+    """How long a websocket may be open with no operation going on. It is then closed with code 1000, and graphql-ws
+    clients connect again when they need it."""
+
     max_operations_per_socket: int = Field(default=100, ge=1)
     """Most operations at a time over one websocket."""
 

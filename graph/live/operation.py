@@ -60,6 +60,18 @@ class OperationRequest:
     operation_name: str | None = None
 
 
+def request_of(payload: Any) -> OperationRequest | None:
+    """What a client asks for; None if it is not a request."""
+    if (
+        isinstance(payload, dict)
+        and isinstance(query := payload.get("query"), str)
+        and isinstance(variables := payload.get("variables"), dict | None)
+        and isinstance(name := payload.get("operationName"), str | None)
+    ):
+        return OperationRequest(query, variables, name)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A document that is valid, with the operation that was chosen from it.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import orjson
 from graphql import GraphQLError
@@ -18,13 +17,15 @@ from graph.live.answers import Answers, prefix_of
 from graph.live.connection import Connection
 from graph.live.frames import fragments, header
 from graph.live.message import Message
-from graph.live.operation import OperationRequest, RefusedError, check
+from graph.live.operation import OperationRequest, RefusedError, check, request_of
 from graph.live.outlet import Outlet
 from graph.live.server import Live
 from graph.live.subscriber import Subscriber
 from graph.schema import presentable
 from resolvers.images import DataUriBudget
 
+NORMAL = 1000
+"""A client connects again when it needs to; graphql-ws does so at once when there is something that it waits for."""
 INVALID, UNAUTHORIZED, INITIALISATION_TIMEOUT = 4400, 4401, 4408
 UNACCEPTABLE, DUPLICATE, TOO_MANY_INITIALISATIONS = 4406, 4409, 4429
 LONGEST_ID = 256
@@ -134,10 +135,21 @@ class Socket(Outlet):
         else:
             self._stop_timer()
             self._initialised = True
+            self._idle()
             self._reply(b'{"type":"connection_ack"}')
 
     def _not_initialised(self) -> None:
         self._close(INITIALISATION_TIMEOUT, "Connection initialisation timeout")
+
+    def _idle(self) -> None:
+        """Nothing is going on for this client."""
+        seconds = self._live.settings.idle_socket_seconds
+        if self._connection.open and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._idle_for_long)
+
+    def _idle_for_long(self) -> None:
+        seconds = self._live.settings.idle_socket_seconds
+        self._close(NORMAL, f"no operation was going on for {seconds:g} s; connect again when there is one")
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -158,16 +170,27 @@ class Socket(Outlet):
             message = f"{limit} operations are going on over this socket, the most there may be. Complete one first."
             self._refuse(id, [GraphQLError(message, extensions={"code": "TOO_MANY_OPERATIONS"})])
         else:
+            self._stop_timer()
             task = asyncio.create_task(self._begin(id, request), name="operation")
             self._operations[id] = task
             task.add_done_callback(lambda done: self._begun(id, done))
 
     def _stop(self, id: object) -> None:
-        operation = self._operations.pop(id, None) if isinstance(id, str) else None
+        if not isinstance(id, str) or not id:
+            self._close(INVALID, "`id` must be a text that is not empty")
+            return
+        operation = self._end(id)
         if isinstance(operation, Subscriber):
             operation.leave()
         elif operation is not None:
             operation.cancel()
+
+    def _end(self, id: str) -> Subscriber | asyncio.Task[None] | None:
+        """Forget an operation."""
+        operation = self._operations.pop(id, None)
+        if not self._operations:
+            self._idle()
+        return operation
 
     # What it gets.
 
@@ -212,7 +235,7 @@ class Socket(Outlet):
         self._transport.abort()
 
     def _forget(self, subscriber: Subscriber) -> None:
-        self._operations.pop(subscriber.id, None)
+        self._end(subscriber.id)
         subscriber.leave()
 
     async def _begin(self, id: str, request: OperationRequest) -> None:
@@ -226,7 +249,7 @@ class Socket(Outlet):
 
     def _begun(self, id: str, task: asyncio.Task[None]) -> None:
         if self._operations.get(id) is task:
-            del self._operations[id]
+            self._end(id)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, RefusedError):
@@ -239,7 +262,7 @@ class Socket(Outlet):
         if self._answers is None:
             self._answers = Answers(self, self._live)
         await self._answers.give(id, request, context)
-        if self._operations.pop(id, None) is not None:
+        if self._end(id) is not None:
             self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(id))
 
     def _refuse(self, id: str, errors: list[GraphQLError]) -> None:
@@ -259,15 +282,3 @@ class Socket(Outlet):
 
     def _close(self, code: int, reason: str) -> None:
         self._connection.close(code, reason)
-
-
-def request_of(payload: Any) -> OperationRequest | None:
-    """What a client asks for; None if it is not a request."""
-    if (
-        isinstance(payload, dict)
-        and isinstance(query := payload.get("query"), str)
-        and isinstance(variables := payload.get("variables"), dict | None)
-        and isinstance(name := payload.get("operationName"), str | None)
-    ):
-        return OperationRequest(query, variables, name)
-    return None

@@ -124,6 +124,27 @@ async def test_a_client_that_says_nothing_is_closed(tmp_path: Path) -> None:
         await stage.is_left()
 
 
+async def test_a_client_for_which_nothing_goes_on_is_sent_away(tmp_path: Path) -> None:
+    async with asyncio.timeout(10), staged(tmp_path, idle_socket_seconds=0.3) as stage, AsyncExitStack() as stack:
+        task = await stage.task()
+        watching = await stack.enter_async_context(raw_socket(stage))
+        watching.subscribe("1", STATUS, id=task.id)
+        assert (await watching.message())["type"] == "next"
+        asking = await stack.enter_async_context(raw_socket(stage))
+        asking.subscribe("1", "{ __typename }")
+        assert [(await asking.message())["type"] for _ in range(2)] == ["next", "complete"]
+        for gone in (asking, await stack.enter_async_context(raw_socket(stage))):
+            with pytest.raises(ConnectionError, match="closed with 1000: no operation was going on"):
+                await gone.message()
+        await task.progress()
+        assert (await watching.message())["type"] == "next"
+        watching.send({"type": "complete", "id": "1"})
+        with pytest.raises(ConnectionError, match="closed with 1000"):
+            await watching.message()
+        await stack.aclose()
+        await stage.is_left()
+
+
 async def test_a_client_that_vanishes_while_it_connects_leaves_nothing_behind(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
