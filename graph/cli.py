@@ -36,7 +36,7 @@ from providers.sandbox.ledger import Ledger
 from tasks.darkroom import Darkroom
 from tasks.database import Database
 from tasks.engine import migrate_engine
-from tasks.errors import AlreadyRunningError, DatabaseUnavailableError, NewerDatabaseError
+from tasks.errors import TaskError
 from tasks.settings import TaskSettings
 
 cli = typer.Typer(
@@ -238,7 +238,7 @@ def main() -> None:
     """The entry point: mistakes in settings are explained, not traced."""
     try:
         cli()
-    except (AddressError, AlreadyRunningError, DatabaseUnavailableError, NewerDatabaseError, SettingsError) as exc:
+    except (AddressError, SettingsError, TaskError) as exc:
         console.print(f"[red]{escape(str(exc))}[/]", soft_wrap=True)
         raise SystemExit(1) from exc
     except ValidationError as exc:

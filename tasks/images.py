@@ -105,7 +105,8 @@ class ImageStore:
     """Pictures by content hash, in a folder or in a bucket (any URL obstore knows).
 
     `put` returns only after the bytes are stored, in a folder so that they outlive a power cut. Storing the same bytes
-    again stores nothing. Every failure of the store is a `StorageError` with the store's own words.
+    again stores nothing. Every failure of the store is a `StorageError` with the store's own words, also when there is
+    no such store at all.
     """
 
     def __init__(self, url: str, database: Database) -> None:
@@ -114,8 +115,15 @@ class ImageStore:
         self._making: dict[str, asyncio.Task[str | None]] = {}
         self._folder = Path(url2pathname(urlsplit(url).path)) if urlsplit(url).scheme == "file" else None
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        self._store: ObjectStore = from_url(url)
+            _make(self._folder)
+        try:
+            self._store: ObjectStore = from_url(url)
+        except (BaseError, ValueError) as exc:
+            # Its words may repeat the address, which may have a password in it.
+            raise StorageError(
+                f"There is no picture store at {self._where}. Set DARKROOM_STORAGE_URL to something like "
+                "file:///folder or s3://bucket/prefix."
+            ) from exc
 
     async def put(self, data: bytes) -> Stored:
         """Store an original. Raises `NotAnImageError` when it is no picture, `StorageError` when it cannot be kept."""
@@ -266,6 +274,16 @@ class ImageStore:
         """The store for a message, without credentials."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(
+            f"Pictures cannot be kept in {folder} ({exc.strerror}). Make that folder, and let this user write there, "
+            "or set DARKROOM_HOME or DARKROOM_STORAGE_URL to another place."
+        ) from exc
 
 
 async def _chunks(stream: obstore.BytesStream) -> AsyncGenerator[bytes, None]:

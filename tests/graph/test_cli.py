@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 from graph.cli import cli
 from graph.settings_report import explain, report
 from providers.openai_images.settings import OpenAIImagesSettings
+from tasks.database import Database
+from tasks.errors import StorageError
+from tasks.images import ImageStore
 from tasks.settings import TaskSettings
 from tests.process import serve
 
@@ -65,10 +68,18 @@ def test_a_database_that_cannot_be_is_refused_before_anything_starts(url: str) -
     assert SECRET not in line
 
 
-def test_a_data_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+def test_a_picture_store_that_does_not_exist_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="DARKROOM_STORAGE_URL") as refused:
+        ImageStore(f"nowhere://me:{SECRET}@host/bucket", Database(f"sqlite:///{tmp_path / 'darkroom.db'}"))
+
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_data_folder_that_cannot_be_made_is_explained(command: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     server = subprocess.run(
-        [sys.executable, "-m", "graph.cli", "migrate"],
+        [sys.executable, "-m", "graph.cli", command],
         env=os.environ | {"DARKROOM_HOME": str(tmp_path / "file" / "data")},
         capture_output=True,
         text=True,
@@ -76,8 +87,8 @@ def test_a_data_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     )
 
     assert server.returncode == 1
-    assert "cannot be kept in" in server.stderr
-    assert "set DARKROOM_HOME" in server.stderr
+    assert "Not a directory" in server.stderr
+    assert "DARKROOM_HOME" in server.stderr
     assert "Traceback" not in server.stderr
 
 
