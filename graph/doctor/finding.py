@@ -12,6 +12,7 @@ from rich.text import Text
 
 from graph.doctor.remedies import BY_STATUS, ROUTE
 
+PORTS = range(1, 1 << 16)
 WIDEST = 23
 """Letters of the longest name of a check."""
 
@@ -66,7 +67,7 @@ class Site:
             url = httpx.URL(text)
         except httpx.InvalidURL:
             url = httpx.URL()
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.host or (url.port is not None and url.port not in PORTS):
             shown = text.rpartition("@")[2].partition("?")[0]
             raise NoSiteError(f"{shown!r} is not the address of a server. Write one like https://darkroom.example.com")
         login = {}

@@ -177,7 +177,16 @@ def test_a_fault_is_printed_with_its_remedy_and_fails_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["darkroom.example.com", f"ws://anna:{SECRET}@host", f"http://anna:{SECRET}@:x", f"//{SECRET}@", "http:"]
+    "address",
+    [
+        "darkroom.example.com",
+        f"ws://anna:{SECRET}@host",
+        f"http://anna:{SECRET}@:x",
+        f"//{SECRET}@",
+        "http:",
+        "http://127.0.0.1:99999",
+        f"http://{SECRET}@host:0",
+    ],
 )
 def test_what_is_no_address_is_refused_without_its_secrets(address: str) -> None:
     done = CliRunner().invoke(cli, ["doctor", address])
