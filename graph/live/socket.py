@@ -95,10 +95,8 @@ class Socket(Outlet):
                 self._subscribe(message.get("id"), message.get("payload"))
             case "complete":
                 self._stop(message.get("id"))
-            case "ping":
-                self._reply(b'{"type":"pong"}')
-            case "pong":
-                pass
+            case "ping" | "pong" as kind:
+                self._sign_of_life(kind, message.get("payload"))
             case "connection_init":
                 self._initialise(message.get("payload"))
             case str(unknown):
@@ -126,6 +124,17 @@ class Socket(Outlet):
             else:
                 operation.cancel()
         self._operations.clear()
+
+    def _sign_of_life(self, kind: str, payload: object) -> None:
+        """A ping gets its payload back."""
+        if not isinstance(payload, dict | None):
+            self._close(INVALID, f"The `payload` of a {kind} must be an object")
+        elif kind == "ping":
+            pong = {"type": "pong"} if payload is None else {"type": "pong", "payload": payload}
+            try:
+                self._reply(orjson.dumps(pong))
+            except orjson.JSONEncodeError:
+                self._close(INVALID, "The `payload` of a ping is nested too deeply")
 
     def _initialise(self, payload: object) -> None:
         if not isinstance(payload, dict | None):

@@ -30,6 +30,7 @@ subscription($id: ID!) {
 """
 INIT = {"type": "connection_init"}
 QUERY = {"query": "{ __typename }"}
+DEEP = json.loads("[" * 400 + "]" * 400)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,11 @@ async def ask_for_ever(raw: RawSocket) -> None:
         ([INIT, {"id": "1", "type": "subscribe", "payload": QUERY | {"variables": []}}], 4400, "`payload`"),
         ([INIT, {"id": "1", "type": "start", "payload": QUERY}], 4400, "start"),
         ([INIT, {"id": "1"}], 4400, "`type`"),
+        ([INIT, {"type": "complete"}], 4400, "`id`"),
+        ([INIT, {"type": "complete", "id": 1}], 4400, "`id`"),
+        ([INIT, {"type": "ping", "payload": "now"}], 4400, "of a ping must be an object"),
+        ([INIT, {"type": "pong", "payload": []}], 4400, "of a pong must be an object"),
+        ([INIT, {"type": "ping", "payload": {"deep": DEEP}}], 4400, "too deeply"),
         ([INIT, *[{"id": "1", "type": "subscribe", "payload": {"query": STATUS}}] * 2], 4409, "1 already exists"),
     ],
 )
@@ -110,8 +116,12 @@ async def test_a_ping_is_answered_with_a_pong(stage: Stage) -> None:
         assert json.loads(await ws.recv()) == {"type": "pong"}
         await ws.send('{"type":"pong"}')
         await ws.send('{"id":"never","type":"complete"}')
-        await ws.send('{"type":"ping","payload":{}}')
+        await ws.send('{"type":"pong","payload":{"a":1}}')
+        await ws.send('{"type":"ping","payload":null}')
         assert json.loads(await ws.recv()) == {"type": "pong"}
+        for payload in ({}, {"sent": 1.5, "by": ["me"]}):
+            await ws.send(json.dumps({"type": "ping", "payload": payload}))
+            assert json.loads(await ws.recv()) == {"type": "pong", "payload": payload}
 
 
 async def test_a_client_that_says_nothing_is_closed(tmp_path: Path) -> None:
