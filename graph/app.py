@@ -22,6 +22,7 @@ from graph.http import STATIC, GraphQLView, problem
 from graph.images import Images
 from graph.schema import schema
 from graph.settings import ServerSettings
+from graph.stopping import AnswersWhenStopping
 from providers.contract import ProviderDefinition
 from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
@@ -76,13 +77,16 @@ def create_app(
             if ledger is not None:
                 ledger.close()
 
-    middleware = [
-        Middleware(CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"])
-    ]
+    middleware = [Middleware(AnswersWhenStopping)]
+    if server.allowed_origins:
+        middleware.insert(
+            0,
+            Middleware(CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"]),
+        )
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=middleware if server.allowed_origins else (),
+        middleware=middleware,
         exception_handlers={DatabaseUnavailableError: unavailable, StorageError: unavailable},
     )
     app.state.darkroom, app.state.live = darkroom, view.live

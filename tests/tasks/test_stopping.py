@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients import START, execute, openai_images, start, until
+from tests.clients import START, openai_images, start, until
 from tests.postgres import PostgresServer, postgres
 from tests.process import Process, sandbox, serve
 
@@ -37,6 +38,24 @@ async def stopped(process: Process, number: signal.Signals = signal.SIGTERM) -> 
     return time.monotonic() - began
 
 
+async def ask(server: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a mutation; the connection on which its answer will come."""
+    reader, writer = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
+    body = json.dumps({"query": START, "variables": openai_images("A lock")})
+    head = "POST /graphql HTTP/1.1", "Host: here", "Content-Type: application/json", f"Content-Length: {len(body)}"
+    writer.write("\r\n".join([*head, "", body]).encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """All that comes."""
+    text = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return text
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_server_stops_in_time_while_its_database_hangs(
     mortal: PostgresServer, tmp_path: Path, number: signal.Signals
@@ -49,12 +68,15 @@ async def test_a_server_stops_in_time_while_its_database_hangs(
         await until(server, silent, "RUNNING")
         await until(server, busy, "PartialImageReady")  # the next one cannot be recorded
         with mortal.frozen():
-            asking = [asyncio.create_task(execute(server, START, openai_images("A lock"))) for _ in range(3)]
+            asked = [await ask(server) for _ in range(3)]
             took = await stopped(server, number)
-            await asyncio.gather(*asking, return_exceptions=True)
+            answers = [await answer(*connection) for connection in asked]
 
     assert took < PROMISED_SECONDS, "".join(server.log)
     assert "Traceback" not in "".join(server.log), "".join(server.log)
+    for text in answers:
+        assert text.startswith("HTTP/1.1 503")
+        assert "with the same `idempotencyKey`" in text
 
 
 async def test_a_worker_stops_in_time_while_its_database_hangs(mortal: PostgresServer, tmp_path: Path) -> None:
