@@ -9,7 +9,7 @@ from tasks.darkroom import Darkroom
 from tasks.imaging import THUMBNAIL_WIDTHS
 from tasks.records import ImageRecord
 
-DATA_URI_LIMIT = 4_000_000
+DATA_URI_LIMIT = 10_000_000
 """Most bytes of a file that are ever sent inside GraphQL."""
 DATA_URI_BUDGET = 16_000_000
 """Most bytes of files that one client gets inline in a second."""

@@ -28,8 +28,8 @@ PICTURES = """
 subscription($id: ID!, $after: Int! = 0) {
   taskEvents(id: $id, after: $after) {
     __typename sequence
-    ... on PartialImageReady { image { dataUri(maxBytes: 4000000) } }
-    ... on ImageReady { image { dataUri(maxBytes: 4000000) } }
+    ... on PartialImageReady { image { dataUri(maxBytes: 10000000) } }
+    ... on ImageReady { image { dataUri(maxBytes: 10000000) } }
     ... on EventsSkipped { missed resumeAfter task { id } }
   }
 }
@@ -89,7 +89,7 @@ async def statuses(task: StagedTask, reader: Any, count: int) -> list[float]:
 
 async def test_readers_that_stop_cost_little_and_the_others_do_not_notice(stage: Stage) -> None:
     task, quiet = await stage.task(), await stage.task()
-    pictures = [noise(3000) for _ in range(4)]
+    pictures = [noise(8000) for _ in range(4)]
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(socket(stage))
         for id, watched in (("task", task), ("quiet", quiet)):
@@ -112,7 +112,7 @@ async def test_readers_that_stop_cost_little_and_the_others_do_not_notice(stage:
         grown = resident() - memory
     await stage.is_left()
 
-    assert grown < 150 << 20, "each reader would have had 16 MB to read, all of them 3.2 GB"
+    assert grown < 150 << 20, "each reader would have had 43 MB to read, all of them 8.5 GB"
     assert median(during) < before * 3 + 0.005
 
 
