@@ -39,11 +39,19 @@ async def stopped(process: Process, number: signal.Signals = signal.SIGTERM) -> 
 
 
 async def ask(server: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Send a mutation; the connection on which its answer will come."""
+    """Send a mutation that the server has begun with; the connection on which its answer will come."""
     reader, writer = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
     body = json.dumps({"query": START, "variables": openai_images("A lock")})
-    head = "POST /graphql HTTP/1.1", "Host: here", "Content-Type: application/json", f"Content-Length: {len(body)}"
-    writer.write("\r\n".join([*head, "", body]).encode())
+    head = [
+        "POST /graphql HTTP/1.1",
+        "Host: here",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Expect: 100-continue",
+    ]
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body.encode())
     await writer.drain()
     return reader, writer
 
