@@ -16,11 +16,12 @@ from pydantic import ValidationError as BrokenNoteError
 from providers.contract import Effective
 from tasks.errors import StorageError
 from tasks.images import ImageStore, Stored, image_record
-from tasks.records import ImageKind, ImageRecord, TaskRecord
+from tasks.records import ImageKind, ImageRecord, TaskRecord, new_id
 
 log = logging.getLogger(__name__)
 
 FOLDER = "arrivals"
+ID_LENGTH = len(new_id())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +70,17 @@ class Arrivals:
 
     async def of(self, task_id: str) -> list[Arrival]:
         """What has arrived for a task, as far as the notes tell. Raises `StorageError`."""
-        return await self._read(_folder(task_id))
+        return await self._read(task_id)
 
     async def noted(self) -> list[Arrival]:
         """What has arrived for whatever task, and is perhaps not recorded yet. Raises `StorageError`."""
-        return await self._read(FOLDER)
+        return await self._read(None)
 
-    async def _read(self, folder: str) -> list[Arrival]:
+    async def _read(self, task_id: str | None) -> list[Arrival]:
         found = []
-        for key in await self._images.keys(folder):
+        for key in await self._images.keys(FOLDER):
+            if task_id is not None and task_id_in(key) != task_id:
+                continue
             try:
                 found.append(ARRIVAL.validate_json(await self._images.kept(key)))
             except BrokenNoteError as exc:
@@ -92,14 +95,11 @@ class Arrivals:
             log.warning("The notes of task %s could not be removed: %s", task_id, exc)
 
 
-def _folder(task_id: str) -> str:
-    return f"{FOLDER}/{task_id}"
-
-
 def _key(task_id: str, arrival: Arrival) -> str:
-    return f"{_folder(task_id)}/{arrival.kind.value}-{arrival.index}"
+    # Not in a folder of its own: nobody would delete that.
+    return f"{FOLDER}/{task_id}.{arrival.kind.value}-{arrival.index}"
 
 
 def task_id_in(key: str) -> str:
     """The task that the note under this key is about."""
-    return key.split("/")[1]
+    return key.removeprefix(f"{FOLDER}/")[:ID_LENGTH]

@@ -113,6 +113,7 @@ class ImageStore:
         self._url = url
         self._database = database
         self._making: dict[str, asyncio.Task[str | None]] = {}
+        self._flushed: set[Path] = set()
         self._folder = Path(url2pathname(urlsplit(url).path)) if urlsplit(url).scheme == "file" else None
         if self._folder is not None:
             _make(self._folder)
@@ -244,21 +245,40 @@ class ImageStore:
 
     async def _put(self, key: str, data: bytes) -> None:
         try:
-            try:
-                await obstore.put_async(self._store, key, data, mode="create")
-            except AlreadyExistsError:
-                if not await self._stays(key, len(data)):
-                    await obstore.put_async(self._store, key, data, mode="overwrite")
-            if self._folder is not None:
-                await asyncio.to_thread(_sync, self._folder, key)
+            if self._folder is None:
+                await self._put_in_bucket(key, data)
+            else:
+                await asyncio.to_thread(self._put_in_folder, self._folder, key, data)
         except (BaseError, OSError) as exc:
             raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {_reason(exc)}") from exc
 
-    async def _stays(self, key: str, size: int) -> bool:
+    async def _put_in_bucket(self, key: str, data: bytes) -> None:
+        try:
+            await obstore.put_async(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            if not await asyncio.to_thread(self._stays, key, len(data)):
+                await obstore.put_async(self._store, key, data, mode="overwrite")
+
+    def _put_in_folder(self, folder: Path, key: str, data: bytes) -> None:
+        """The same all in one thread, until the disk has the file, and its name in all folders above it."""
+        try:
+            obstore.put(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            if not self._stays(key, len(data)):
+                obstore.put(self._store, key, data, mode="overwrite")
+        file = folder / key
+        _flush(file)
+        for above in file.parents[: key.count("/") + 1]:
+            _flush(above)
+            if above in self._flushed:
+                break  # the folders above have its name already
+            self._flushed.add(above)
+
+    def _stays(self, key: str, size: int) -> bool:
         """Whether what is there can be relied on: it has all its bytes, of which a power cut may leave none, and is too
         young to be swept."""
         try:
-            found = await obstore.head_async(self._store, key)
+            found = obstore.head(self._store, key)
         except FileNotFoundError:
             return False
         return found["size"] == size and found["last_modified"] > now() - FRESH
@@ -300,19 +320,17 @@ def _identify(data: bytes) -> tuple[str, Measured]:
     return hashlib.sha256(data).hexdigest(), measure(data)
 
 
-def _sync(folder: Path, key: str) -> None:
-    """Wait until the disk has a file, and its name in all folders above it."""
-    file = folder / key
-    for path in (file, *file.parents[: key.count("/") + 1]):
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        except OSError as exc:
-            # Some network file systems do that for files only.
-            if path == file or exc.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(opened)
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as exc:
+        # Some network file systems do that for files only.
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(opened)
 
 
 def _original(sha256: str, format: ImageFormat) -> str:

@@ -75,6 +75,7 @@ async def test_a_picture_is_adopted_when_the_database_was_away_for_too_long_to_r
     assert [type(change) for change in changes[-2:]] == [ImageReady, Succeeded]
     assert (first.posts, second.posts) == (1, 0)
     assert not notes(tmp_path), "it has served"
+    assert not list((tmp_path / "images" / "arrivals").iterdir()), "nor is a folder left of each task"
 
 
 async def test_a_picture_is_adopted_when_the_server_was_stopped_before_it_could_record_it(

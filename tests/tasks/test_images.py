@@ -168,6 +168,18 @@ async def test_a_picture_is_on_the_disk_with_its_folders_before_it_is_called_sto
     assert file.parents[2] == tmp_path / "images"
 
 
+async def test_folders_that_the_disk_knows_are_not_waited_for_again(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.images.keep("deliveries/first", b"1")
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: waited.append(os.fstat(file).st_ino))
+    await shelf.images.keep("deliveries/second", b"2")
+    folder = tmp_path / "images" / "deliveries"
+
+    assert waited == [(folder / "second").stat().st_ino, folder.stat().st_ino]
+
+
 @pytest.mark.parametrize("left", [b"", b"half"])
 async def test_what_a_power_cut_left_of_a_picture_is_replaced_when_it_comes_again(
     shelf: Shelf, tmp_path: Path, left: bytes

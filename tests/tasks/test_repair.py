@@ -127,10 +127,10 @@ async def test_only_old_files_that_nobody_needs_are_swept(studio: Vendor, tmp_pa
     assert referred <= left
     assert fresh <= left
     assert any(noted.sha256 in key for key in left), "its task may still adopt it"
-    assert f"arrivals/{going.id}/final-0" in left
+    assert f"arrivals/{going.id}.final-0" in left
     assert "unrecognised/anything" in left
     assert not any(gone.sha256 in key for key in left)
-    assert f"arrivals/{task.id}/final-0" not in left
+    assert f"arrivals/{task.id}.final-0" not in left
 
 
 async def test_an_orphan_that_comes_again_while_it_is_being_swept_is_kept(
