@@ -11,7 +11,7 @@ from tasks.records import ImageRecord
 
 DATA_URI_LIMIT = 10_000_000
 """Most bytes of a file that are ever sent inside GraphQL."""
-DATA_URI_BUDGET = 16_000_000
+DATA_URI_BUDGET = 40_000_000
 """Most bytes of files that one client gets inline in a second."""
 
 
