@@ -9,10 +9,8 @@ import orjson
 import strawberry
 from graphql import GraphQLError, OperationDefinitionNode
 from strawberry.extensions import (
-    AddValidationRules,
     MaskErrors,
     MaxAliasesLimiter,
-    MaxTokensLimiter,
     ParserCache,
     QueryDepthLimiter,
     SchemaExtension,
@@ -70,13 +68,24 @@ class OurErrors(MaskErrors):
         )
 
 
+LIMITS = (
+    *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
+    *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
+)
+"""Made once: the rules are a part of the key under which a document is known to be valid."""
+
+
 class RequestLimits(SchemaExtension):
-    """Refuses a document that is too long, before anything remembers it, and variables that are too deep for
-    whatever goes down into them."""
+    """What a request may be: refuses a document that is too long, before anything remembers it, variables that are too
+    deep for whatever goes down into them, and what no client needs.
+
+    One extension, because each costs every request time of its own.
+    """
 
     def on_operation(self) -> Iterator[None]:
         """Before the document is parsed."""
-        query = self.execution_context.query or ""
+        context = self.execution_context
+        query = context.query or ""
         size = len(query) if query.isascii() else len(query.encode(errors="surrogatepass"))
         if size > MAX_DOCUMENT_BYTES:
             message = (
@@ -84,7 +93,20 @@ class RequestLimits(SchemaExtension):
                 "Prompts and other long texts belong in the variables."
             )
             raise GraphQLError(message, extensions={"code": "DOCUMENT_TOO_LARGE"})
-        encoded(self.execution_context.variables)
+        encoded(context.variables)
+        context.parse_options["max_tokens"] = MAX_TOKENS
+        context.validation_rules += LIMITS
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Refuses a document with several operations and no `operationName` (GraphQL specification, "GetOperation").
+        Strawberry would run the first one, which with mutations is a guess about money."""
+        context = self.execution_context
+        definitions = context.graphql_document.definitions if context.graphql_document else ()
+        names = [one.name.value for one in definitions if isinstance(one, OperationDefinitionNode) and one.name]
+        if len(names) > 1 and context._provided_operation_name is None:
+            message = f"The document has several operations ({', '.join(names)}): say which one in `operationName`."
+            context.pre_execution_errors = [GraphQLError(message)]
         yield
 
 
@@ -98,29 +120,6 @@ def encoded(given: object) -> bytes:
         raise GraphQLError(message, extensions={"code": "VARIABLES_TOO_DEEP"}) from exc
 
 
-class OneOperation(SchemaExtension):
-    """Refuses a document with several operations and no `operationName` (GraphQL specification, "GetOperation").
-
-    Strawberry would run the first one, which with mutations is a guess about money.
-    """
-
-    def on_validate(self) -> Iterator[None]:
-        """Before the rules that need only the document."""
-        context = self.execution_context
-        definitions = context.graphql_document.definitions if context.graphql_document else ()
-        names = [one.name.value for one in definitions if isinstance(one, OperationDefinitionNode) and one.name]
-        if len(names) > 1 and context._provided_operation_name is None:
-            message = f"The document has several operations ({', '.join(names)}): say which one in `operationName`."
-            context.pre_execution_errors = [GraphQLError(message)]
-        yield
-
-
-LIMITS = [
-    *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
-    *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
-]
-"""Made once: the rules are a part of the key under which a document is known to be valid."""
-
 schema = Schema(
     query=Query,
     mutation=Mutation,
@@ -128,12 +127,9 @@ schema = Schema(
     types=[*EVENT_TYPES, *ACTIVITY_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
-        RequestLimits,
-        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: AddValidationRules(LIMITS),
         lambda: ParserCache(maxsize=256),
         lambda: ValidationCache(maxsize=256),
-        OneOperation,
+        RequestLimits,
         lambda: OurErrors(should_mask_error=is_ours, error_message=UNEXPECTED),
     ],
     config=StrawberryConfig(scalar_map=SCALARS),
