@@ -82,7 +82,8 @@ class Queue:
     """Does pieces of work in the order in which they come, in one thread, and in as few commits as it can. Where one of
     them is stuck, up to so many `threads` go on with the others.
 
-    `commit` does them in one transaction and lets those `fail` that have not happened; it must not raise.
+    `commit` does them in one transaction and lets those `fail` that have not happened; it must not raise. It may `tell`
+    some of the callers sooner.
     """
 
     def __init__(self, commit: Callable[[Sequence[Piece[Any]]], None], *, threads: int) -> None:
@@ -146,7 +147,7 @@ class Queue:
             wanted = [piece for piece in pieces if not piece.future.cancelled()]
             if wanted:
                 self._commit(wanted)
-                _settle(wanted)
+                tell(wanted)
 
     def _take(self) -> list[Piece[Any]] | Errand[Any]:
         with self._lock:
@@ -161,7 +162,9 @@ class Queue:
             return pieces
 
 
-def _settle(pieces: Sequence[Piece[Any]]) -> None:
+def tell(pieces: Sequence[Piece[Any]]) -> None:
+    """Let the callers know, each on the event loop where it waits; telling them again changes nothing."""
+
     def settle(loop: asyncio.AbstractEventLoop) -> None:
         for piece in pieces:
             if piece.loop is loop:

@@ -123,6 +123,8 @@ class Engine:
         self._queues: dict[str, _Worked] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._ended: list[tuple[str, str]] = []
+        self._over: set[str] = set()
+        """What has ended here, until the queue knows."""
         self._telling: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -239,7 +241,9 @@ class Engine:
             rows.c.executor_id == self._node, rows.c.status == "PENDING", rows.c.started_at_epoch_ms < before
         )
         found = await self._database.read(lambda connection: self._execute(connection, given).scalars().all())
-        for task_id in set(found) - self.running:
+        for task_id in found:
+            if task_id in self.running or task_id in self._over:
+                continue
             log.warning("Task %s was given to this node, but does not run here; it is queued again", task_id)
             again = partial(self._system.reenqueue_for_recovery, task_id, [self._node], INTERNAL_QUEUE_NAME)
             if await self._database.outside(again):
@@ -354,6 +358,7 @@ class Engine:
         """Run one task to its end, and tell the queue. One that is cancelled stays this node's, to be handed over."""
         await self._runner(task_id, partial(self._owns, task_id, owner))
         self._ended.append((task_id, owner))
+        self._over.add(task_id)
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_ended())
 
@@ -368,6 +373,7 @@ class Engine:
             record = partial(self._record_ended, ended)
             # For ever: until then they count against the account's limits.
             await patiently(partial(self._database.write, record), seconds=math.inf)
+            self._over.difference_update(task_id for task_id, _ in ended)
             for queue in self._queues.values():
                 if queue.backlog:
                     queue.woken.set()

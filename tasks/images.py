@@ -11,8 +11,10 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 
 CHUNK_BYTES = 256 * 1024
+WRITERS = 8
+"""Most files that are written into a folder at the same time."""
 FRESH = timedelta(hours=1)
 """What is older is written again when it comes again: a sweep that is going on spares it then."""
 
@@ -114,6 +118,8 @@ class ImageStore:
         self._database = database
         self._making: dict[str, asyncio.Task[str | None]] = {}
         self._flushed: set[Path] = set()
+        # Its own, because a folder that hangs must not hold up anything else.
+        self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="pictures")
         self._folder = Path(url2pathname(urlsplit(url).path)) if urlsplit(url).scheme == "file" else None
         if self._folder is not None:
             _make(self._folder)
@@ -248,7 +254,8 @@ class ImageStore:
             if self._folder is None:
                 await self._put_in_bucket(key, data)
             else:
-                await asyncio.to_thread(self._put_in_folder, self._folder, key, data)
+                work = partial(self._put_in_folder, self._folder, key, data)
+                await asyncio.get_running_loop().run_in_executor(self._writing, work)
         except (BaseError, OSError) as exc:
             raise StorageError(f"{len(data)} bytes cannot be stored as {key} in {self._where}: {_reason(exc)}") from exc
 

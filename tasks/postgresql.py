@@ -17,14 +17,14 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from tasks.commits import Piece, Queue
+from tasks.commits import Piece, Queue, tell
 from tasks.errors import DatabaseUnavailableError
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-WRITERS = 4
+WRITERS = 6
 READERS = 4
 """Connections of one node, at most. The engine has its own, and a server takes 100 altogether if nobody changed it."""
 
@@ -55,6 +55,10 @@ SERVER = {
     "idle_in_transaction_session_timeout": "10s",
 }
 
+LOCKED = "55P03"
+"""A lock was not to be had in the time there was for it."""
+LOCK_MS = 100
+"""How long a transaction of several pieces waits for a lock."""
 COLLIDED = ("40001", "40P01")
 """Serialization failure, deadlock: nothing has happened, and the same again may well succeed."""
 AWAY = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53100", "53200", "53300", "25006")
@@ -167,18 +171,39 @@ class PostgreSQL:
                 return
 
     def _commit(self, pieces: Sequence[Piece[Any]]) -> None:
-        """All pieces together; if one of them fails, each by itself."""
+        """All pieces together, unless one of them fails, or would have to wait for somebody else's lock: the others
+        would wait with it, and nobody could have theirs. Then each by itself, and last those that wait."""
+        if len(pieces) == 1:
+            self._each(pieces, waits=True)
+            return
         try:
-            self._patiently(self._writer, partial(_do, pieces))
+            self._patiently(self._writer, partial(_do, pieces, waits=False))
         except DatabaseUnavailableError as exc:
             for piece in pieces:
                 piece.fail(exc)
-        except BaseException as exc:  # noqa: BLE001 - the callers get it
-            if len(pieces) == 1:
-                pieces[0].fail(exc)
-            else:
-                for piece in pieces:
-                    self._commit([piece])
+        except BaseException:  # noqa: BLE001 - whose it is shows now
+            self._each(self._each(pieces, waits=False), waits=True)
+
+    def _each(self, pieces: Sequence[Piece[Any]], *, waits: bool) -> list[Piece[Any]]:
+        """Each piece by itself, and its caller told at once; those that would have to wait for a lock are given back
+        if they may not."""
+        locked = []
+        away = False
+        for piece in pieces:
+            try:
+                if away:
+                    raise DatabaseUnavailableError(f"{self._place} is not available")
+                self._patiently(self._writer, partial(_do, [piece], waits=waits))
+            except DatabaseUnavailableError as exc:
+                away = True
+                piece.fail(exc)
+            except BaseException as exc:  # noqa: BLE001 - the caller gets it
+                if not waits and isinstance(exc, DBAPIError) and _code(exc) == LOCKED:
+                    locked.append(piece)
+                    continue
+                piece.fail(exc)
+            tell([piece])
+        return locked
 
     def _patiently(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
@@ -208,7 +233,9 @@ class PostgreSQL:
                 return done
 
 
-def _do(pieces: Sequence[Piece[Any]], connection: Connection) -> None:
+def _do(pieces: Sequence[Piece[Any]], connection: Connection, *, waits: bool) -> None:
+    if not waits:
+        connection.exec_driver_sql(f"set local lock_timeout = {LOCK_MS}")
     for piece in pieces:
         piece.do(connection)
 

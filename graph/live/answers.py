@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import orjson
 from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from graph.context import Context
 from graph.live.frames import fragments
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from graph.live.socket import Socket
 
 AT_A_TIME = 8
-"""Most answers of one socket that are being made, or wait to be read. The next one is begun when one has been written,
-so whoever does not read what was asked for does not get more of it into the memory."""
+"""Most queries of one socket that are being answered, or whose answers wait to be read. The next one is begun when one
+has been written, so whoever does not read what was asked for does not get more of it into the memory."""
 
 
 class Answers:
@@ -31,9 +33,12 @@ class Answers:
         self._live = live
         self._places = asyncio.Semaphore(AT_A_TIME)
 
-    async def give(self, id: str, request: OperationRequest, context: Context) -> None:
-        """Run a query or a mutation, and write its result. Raises `RefusedError`."""
-        async with self._places:
+    async def give(self, id: str, request: OperationRequest, context: Context, type: OperationType) -> None:
+        """Run a query or a mutation, and write its result. Raises `RefusedError`.
+
+        Mutations wait for nobody: their answers are small, and what they do may take its time.
+        """
+        async with nullcontext() if type is OperationType.MUTATION else self._places:
             result = await self._live.schema.execute(
                 request.query, request.variables, context_value=context, operation_name=request.operation_name
             )

@@ -254,7 +254,7 @@ class Socket(Outlet):
             joined = await self._live.groups.join(request, checked, context, self, id=id, prefix=prefix_of(id))
             self._operations[id] = joined
         else:
-            await self._answer(id, request, context)
+            await self._answer(id, request, context, checked.type)
 
     def _begun(self, id: str, task: asyncio.Task[None]) -> None:
         if self._operations.get(id) is task:
@@ -266,11 +266,11 @@ class Socket(Outlet):
         elif isinstance(error, Exception):
             self._refuse(id, presentable([error]))
 
-    async def _answer(self, id: str, request: OperationRequest, context: Context) -> None:
+    async def _answer(self, id: str, request: OperationRequest, context: Context, type: OperationType) -> None:
         """Run a query or a mutation."""
         if self._answers is None:
             self._answers = Answers(self, self._live)
-        await self._answers.give(id, request, context)
+        await self._answers.give(id, request, context, type)
         if self._end(id) is not None:
             self._reply(b'{"id":%b,"type":"complete"}' % orjson.dumps(id))
 

@@ -118,7 +118,7 @@ async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_b
 
 
 async def test_what_is_claimed_although_the_answer_to_that_was_lost_is_run_in_the_end(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = Runs()
     async with working(database, runs) as worker:
@@ -141,11 +141,22 @@ async def test_what_is_claimed_although_the_answer_to_that_was_lost_is_run_in_th
         monkeypatch.setattr(engine, "MISLAID_SECONDS", 0.0)
         await worker.find_mislaid()
         await runs.until(lambda: runs.running == 1)
+        caplog.clear()
         await worker.find_mislaid()
+        told, write = asyncio.Event(), database.write
+
+        async def slowly(work: Callable[[Connection], Any]) -> Any:
+            await told.wait()
+            return await write(work)
+
+        monkeypatch.setattr(database, "write", slowly)
         runs.gate.set()
         await runs.until(lambda: runs.running == 0)
+        await worker.find_mislaid()  # it has ended, only the queue does not know yet
+        told.set()
 
     assert runs.started == ["task"]
+    assert not caplog.messages
 
 
 async def test_a_node_runs_no_more_at_a_time_than_it_may(database: Database) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
@@ -190,33 +191,69 @@ async def test_a_process_that_is_frozen_in_a_transaction_does_not_keep_its_rows(
     await database.close()
 
 
-async def test_who_waits_behind_somebody_that_waits_for_a_lock_is_served_soon(
+@asynccontextmanager
+async def held(url: str, prompt: str) -> AsyncIterator[None]:
+    """Somebody else keeps a row locked."""
+    with psycopg.connect(url) as elsewhere:
+        elsewhere.execute("update task set name = 'held' where prompt = %s", [prompt])
+        yield
+        elsewhere.rollback()
+
+
+def named(prompt: str) -> Callable[[Connection], object]:
+    """A piece of work on one row."""
+    return lambda connection: say(connection, f"update task set name = 'mine' where prompt = '{prompt}' returning name")
+
+
+async def test_whoever_wants_a_row_that_is_locked_keeps_nobody_else_waiting(
     database: Database, postgres_url: str
 ) -> None:
-    await write(database, task("x"))
-    elsewhere = Database(postgres_url)
-    held, begun, release = threading.Event(), threading.Event(), threading.Event()
+    for number in range(20):
+        await write(database, task(str(number)))
+    busy, release = threading.Event(), threading.Event()
 
-    def hold(connection: Connection) -> None:
-        say(connection, "update task set name = 'held'")
-        held.set()
+    def work(connection: Connection) -> None:
+        busy.set()
         release.wait(20)
 
-    def wait(connection: Connection) -> None:
-        begun.set()
-        say(connection, "update task set name = 'stuck'")
+    first = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(busy.wait, 20)
+    async with held(postgres_url, "7"):
+        asked = [asyncio.create_task(database.write(named(str(number)))) for number in range(20)]
+        await asyncio.sleep(0)
+        release.set()
+        async with asyncio.timeout(5):  # the server itself ends what holds the lock after 10 seconds
+            await asyncio.gather(first, *(one for number, one in enumerate(asked) if number != 7))
+            # Their rows are free again, and there is somebody to write them.
+            await asyncio.gather(*(database.write(named(str(number))) for number in range(20) if number != 7))
+        assert not asked[7].done()
 
-    holding = asyncio.create_task(elsewhere.write(hold))
-    await asyncio.to_thread(held.wait, 20)
-    stuck = asyncio.create_task(database.write(wait))
-    await asyncio.to_thread(begun.wait, 20)
-    async with asyncio.timeout(5):  # the server itself ends what holds the lock after 10 seconds
-        for number in range(3):
-            await write(database, task(str(number)))
-    assert not stuck.done()
+    assert await asked[7] == "mine"
+
+
+async def test_whoever_shares_a_commit_with_one_that_fails_hears_of_nothing(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        say(connection, "update task set name = 'failed'")
+        raise LookupError
+
+    busy, release = threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        busy.set()
+        release.wait(20)
+
+    first = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(busy.wait, 20)
+    asked = [asyncio.create_task(write(database, task(str(number)))) for number in range(3)]
+    failing = asyncio.create_task(database.write(fail))
+    asked += [asyncio.create_task(write(database, task(str(number)))) for number in range(3, 6)]
+    await asyncio.sleep(0)
     release.set()
-    await asyncio.gather(holding, stuck)
-    await elsewhere.close()
+    await asyncio.gather(first, *asked)
+    with pytest.raises(LookupError):
+        await failing
+
+    assert await prompts(database) == ["0", "1", "2", "3", "4", "5"]
 
 
 async def test_one_node_never_has_more_connections_than_it_says(database: Database, postgres_url: str) -> None:
