@@ -74,8 +74,9 @@ async def asked(shelf: Shelf, before: str = "") -> list[Sequence[Row[Any]]]:
     """What the database answers to each statement that counts, with something put before it."""
     statements: list[tuple[str, Any]] = []
 
-    def note(_connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if statement != "BEGIN":
+    def note(connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        # Servers of other tests may live in this process, each with a database of its own.
+        if statement != "BEGIN" and connection.engine.url.database == shelf.database.url.database:
             statements.append((statement, parameters))
 
     event.listen(Engine, "before_cursor_execute", note)
