@@ -33,7 +33,7 @@ format: $(TOOLS) ## put the code in order
 schema: $(RUNTIME) ## write schema.graphql from the code
 	@$(BIN)/darkroom schema > schema.graphql
 
-docs: $(RUNTIME) ## write into the README what the code knows better
+docs: $(RUNTIME) ## write into README.md and docs/providers.md what the code knows better
 	@$(BIN)/python -m graph.docs README.md docs/providers.md
 
 bench: $(TOOLS) ## how much time Darkroom adds, how many tasks a second it carries, what it costs when idle

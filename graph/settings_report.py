@@ -59,8 +59,9 @@ def variables(cls: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
 
 def explain(error: ValidationError) -> list[str]:
     """What is wrong with the settings, by the name of the variable; never with its value, which may be a secret."""
-    prefixes = {cls.__name__: str(cls.model_config.get("env_prefix", "")) for cls in SETTINGS}
-    prefix = prefixes.get(error.title, "")
+    # A part of a class that is listed may be read by itself, too.
+    classes = {base.__name__: base for cls in SETTINGS for base in cls.__mro__ if issubclass(base, BaseSettings)}
+    prefix = str(classes.get(error.title, BaseSettings).model_config.get("env_prefix", ""))
     return [
         ": ".join(
             [

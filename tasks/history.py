@@ -138,12 +138,6 @@ class History:
         """The task with this id."""
         return await self._database.read(lambda connection: self._task(connection, task_id))
 
-    async def tasks_by_id(self, task_ids: Iterable[str]) -> dict[str, TaskRecord]:
-        """The tasks with these ids; unknown ones are missing."""
-        statement = select(TASKS).where(TASKS.c.id.in_(list(task_ids)), TASKS.c.project == self._project)
-        found = await self._database.read(lambda connection: connection.execute(statement).all())
-        return {row.id: task_of(row) for row in found}
-
     async def page(self, request: PageRequest) -> Page:
         """One page of the list of tasks. Tasks that arrive meanwhile neither shift nor repeat anything."""
         wanted = conditions(request.filter, self._project)

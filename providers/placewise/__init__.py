@@ -5,7 +5,6 @@ from __future__ import annotations
 from providers.contract import ProviderDefinition
 from providers.placewise.adapter import Placewise
 from providers.placewise.request import PlacewiseRequest
-from providers.placewise.rules import PlacewiseRules
 from providers.placewise.settings import PlacewiseSettings
 from providers.placewise.simulator import sandbox
 
@@ -32,7 +31,7 @@ DEFINITION: ProviderDefinition[PlacewiseRequest] = ProviderDefinition(
     request=PlacewiseRequest,
     expected_images=lambda request: 1,
     with_images=with_images,
-    settings=(PlacewiseSettings, PlacewiseRules),
+    settings=(PlacewiseSettings,),
     connect=connect,
     simulator=sandbox,
     reports=True,
