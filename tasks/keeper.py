@@ -1,7 +1,7 @@
 """Keeping what a provider says: every event of it becomes a change of the task, every picture a file and a row.
 
-Everything is recorded before the next thing is read, and a picture is stored before it is announced. Once the task has
-ended for its readers (it was canceled, or another run has taken it over), only pictures are kept, and marked as late.
+Everything is recorded in the order in which it was said, and a picture is stored before it is announced. Once the task
+has ended for its readers (it was canceled, or another run has taken it over), only pictures are kept, marked as late.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -118,6 +119,14 @@ class Keeper:
             # is kept.
             self.late = True
             await self._take_late(event)
+
+    async def rescue(self, finals: Sequence[FinalImage], *, record: bool) -> None:
+        """Keep finished pictures that had been read when the run ended. All are stored before the first is recorded,
+        which may have to wait; whatever is not recorded keeps its note, and is adopted."""
+        for final in finals:
+            await self._store(final)
+        for final in finals if record else ():
+            await self.take(final)
 
     async def _take(self, event: ProviderEvent) -> None:
         match event:

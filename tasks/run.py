@@ -33,6 +33,7 @@ from providers.contract import (
 )
 from providers.errors import FailureCode, OutcomeUnknownError, ProviderError, Transport
 from tasks.accounts import Accounts
+from tasks.answer import Answer
 from tasks.arrivals import Arrivals
 from tasks.callbacks import Callbacks
 from tasks.cancel import Cancels
@@ -301,12 +302,12 @@ class Run:
     async def _consume(self, running: AsyncGenerator[ProviderEvent, None], *, paying: bool) -> None:
         accounts, provider = self._at.accounts, self._task.provider
         try:
-            async with aclosing(running) as events:
-                async for event in events:
-                    # What has arrived is kept, also by a server that is being stopped.
-                    await uninterrupted(self._keeper.take(event))
-                    if isinstance(event, Accepted):
-                        await accounts.succeeded(provider)
+            if self._provider.capabilities.resumable:
+                async with aclosing(running) as events:
+                    async for event in events:
+                        await self._keep(event)
+            else:
+                await self._keep_all(Answer(running))
         except ProviderError as exc:
             await accounts.failed(provider, exc)
             raise
@@ -314,3 +315,20 @@ class Run:
             if paying:
                 accounts.abandoned(provider)
             raise
+
+    async def _keep_all(self, answer: Answer) -> None:
+        """Keep an answer that cannot be opened again: what has been read of it is kept, whatever happens here."""
+        try:
+            async for event in answer:
+                await self._keep(event)
+        except BaseException as exc:
+            # Where recording has failed it would fail again; what is stored is adopted later.
+            record = isinstance(exc, asyncio.CancelledError)
+            await uninterrupted(self._keeper.rescue(await answer.stop(), record=record))
+            raise
+
+    async def _keep(self, event: ProviderEvent) -> None:
+        # What has arrived is kept, also by a server that is being stopped.
+        await uninterrupted(self._keeper.take(event))
+        if isinstance(event, Accepted):
+            await self._at.accounts.succeeded(self._task.provider)
