@@ -19,7 +19,7 @@ class ServerSettings(BaseSettings):
     """`DARKROOM_*` settings of the room that serves clients."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DARKROOM_", env_file=".env", extra="ignore", use_attribute_docstrings=True
+        env_prefix="DARKROOM_", env_file=".env", extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True
     )
 
     host: str = "127.0.0.1"

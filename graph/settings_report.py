@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,8 @@ class SettingRow:
 
 def report(env_file: Path = Path(".env")) -> list[SettingRow]:
     """All settings in force, secrets masked. Raises pydantic's `ValidationError` when one is not valid."""
-    in_file = {name.upper() for name in dotenv_values(env_file)} if env_file.exists() else set[str]()
-    in_environment = {name.upper() for name in os.environ}
+    in_file = _set(dotenv_values(env_file)) if env_file.exists() else set[str]()
+    in_environment = _set(os.environ)
     rows: list[SettingRow] = []
     for cls in SETTINGS:
         settings = cls()
@@ -71,6 +71,11 @@ def explain(error: ValidationError) -> list[str]:
         )
         for one in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _set(variables: Mapping[str, str | None]) -> set[str]:
+    """The names of those that are not empty."""
+    return {name.upper() for name, value in variables.items() if value}
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ class TaskSettings(BaseSettings):
     """`DARKROOM_*` settings of the room that keeps tasks."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DARKROOM_", env_file=".env", extra="ignore", use_attribute_docstrings=True
+        env_prefix="DARKROOM_", env_file=".env", extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True
     )
 
     home: Path = Path(".darkroom")

@@ -10,7 +10,11 @@ class SandboxSettings(BaseSettings):
     """Read from the environment (`DARKROOM_SANDBOX_…`) and from `.env`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DARKROOM_SANDBOX_", env_file=".env", extra="ignore", use_attribute_docstrings=True
+        env_prefix="DARKROOM_SANDBOX_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
     pace: float = Field(default=0.7, ge=0, le=60)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -25,3 +27,29 @@ def test_a_rule_that_is_not_valid_has_the_name_of_its_variable(monkeypatch: pyte
 
     (line,) = explain(caught.value)
     assert line.startswith("DARKROOM_PLACEWISE_CREATIVITY_MIN: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("source", ["environment", ".env"])
+def test_a_variable_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
+        monkeypatch.delenv(name)
+    unset = report()
+    if source == ".env":
+        Path(".env").write_text("".join(f"{row.name}=\n" for row in unset))
+    else:
+        for row in unset:
+            monkeypatch.setenv(row.name, "")
+
+    assert report() == unset
+    assert {row.source for row in unset} == {"default"}
+
+
+def test_an_empty_variable_leaves_the_line_in_the_file_in_force(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("DARKROOM_PORT=9000\n")
+    monkeypatch.setenv("DARKROOM_PORT", "")
+
+    assert [(row.value, row.source) for row in report() if row.name == "DARKROOM_PORT"] == [("9000", ".env")]
