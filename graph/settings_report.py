@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from graph.settings import ServerSettings
+from providers.http import NetworkSettings
 from providers.registry import PROVIDERS
 from providers.sandbox.settings import SandboxSettings
 from tasks.settings import TaskSettings
@@ -19,6 +20,7 @@ from tasks.settings import TaskSettings
 SETTINGS: tuple[type[BaseSettings], ...] = (
     ServerSettings,
     TaskSettings,
+    NetworkSettings,
     *(settings for one in PROVIDERS for settings in one.settings),
     SandboxSettings,
 )

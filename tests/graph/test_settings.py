@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
-from graph.settings_report import explain, markdown, report
+import graph
+import providers
+import resolvers
+import tasks
+from graph.settings_report import SETTINGS, explain, markdown, report
 from providers.placewise.rules import PlacewiseRules
 
 
@@ -53,3 +60,25 @@ def test_an_empty_variable_leaves_the_line_in_the_file_in_force(
     monkeypatch.setenv("DARKROOM_PORT", "")
 
     assert [(row.value, row.source) for row in report() if row.name == "DARKROOM_PORT"] == [("9000", ".env")]
+
+
+def test_a_wrong_network_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_NETWORK", "nowhere")
+    with pytest.raises(ValidationError) as caught:
+        report()
+
+    assert explain(caught.value) == ["DARKROOM_NETWORK: Input should be 'open' or 'loopback'"]
+
+
+def test_every_settings_class_of_the_rooms_is_listed() -> None:
+    for room in (graph, resolvers, tasks, providers):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    listed = {base for cls in SETTINGS for base in cls.__mro__}
+    rooms = {"graph", "resolvers", "tasks", "providers"}
+
+    assert [cls for cls in _below(BaseSettings) if cls.__module__.split(".")[0] in rooms and cls not in listed] == []
+
+
+def _below(cls: type[BaseSettings]) -> list[type[BaseSettings]]:
+    return [found for one in cls.__subclasses__() for found in (one, *_below(one))]
