@@ -63,8 +63,9 @@ class Ending:
             message = f"{self._definition.title} reported success, but delivered no picture."
             await self.fail(self.own_failure(FailureCode.BAD_RESPONSE, message))
 
-    async def fail(self, failure: Failure) -> None:
-        """It went wrong; for a task that somebody wants to be canceled that is mostly how canceling worked."""
+    async def fail(self, failure: Failure, *, listening: bool = False) -> None:
+        """It went wrong; for a task that somebody wants to be canceled that is mostly how canceling worked. `listening`
+        when a picture may still come."""
         if self._keeper.late:
             log.info("Task %s had ended, and brought nothing more: %s", self._keeper.task.id, failure.message)
             await self._journal.settle(self._keeper.task, listening=False)
@@ -72,7 +73,8 @@ class Ending:
             nothing = failure.billed is False
             await self.cancel(NEVER_SENT if nothing else abandoned(self._definition.title, failure.transport))
         else:
-            await self._keeper.record(Failed(failure), **failed(failure))
+            values = failed(failure) | ({"listening": True} if listening else {})
+            await self._keeper.record(Failed(failure), **values)
 
     async def cancel(self, cancellation: Cancellation, *, listening: bool = False) -> None:
         """It was canceled; `listening` when a picture may still come."""

@@ -35,7 +35,7 @@ from providers.errors import FailureCode, OutcomeUnknownError, ProviderError, Tr
 from tasks.accounts import Accounts
 from tasks.answer import Answer
 from tasks.arrivals import Arrivals
-from tasks.callbacks import Callbacks
+from tasks.callbacks import Callbacks, TaskCallback
 from tasks.cancel import Cancels
 from tasks.clocks import Clocks, ExpiredError
 from tasks.ending import EndedError, Ending
@@ -57,7 +57,7 @@ from tasks.uninterrupted import uninterrupted
 log = logging.getLogger(__name__)
 
 FIND_SECONDS = 300.0
-"""How long to go on asking a provider that cannot be asked whether a request has arrived."""
+"""How long to go on asking a provider that cannot be asked whether a request has arrived, or to wait for its report."""
 LOOK_SECONDS = 30.0
 """How long a generation that nobody has watched for a while is watched at least, whatever the clocks say: its pictures
 may have been ready for long."""
@@ -111,6 +111,7 @@ class Run:
         )
         self._interruption = Interruption(self._keeper, provider, at.clocks, self._ending, title=definition.title)
         self._known: dict[str, int] = {}
+        self._opened: TaskCallback | None = None
 
     async def to_the_end(self) -> None:
         """Bring the task to its end. Only losing the task to another run, or being stopped, ends it earlier."""
@@ -137,6 +138,8 @@ class Run:
                 await self._ending.fail(self._ending.own_failure(FailureCode.STORAGE_FAILED, f"{exc}. {STORE_FIRST}"))
             finally:
                 await self._keeper.end()
+            if self._opened is not None:
+                await self._opened.leave()
 
     async def give_up(self, error: Exception) -> None:
         """End the task after a fault of this server's own; the log has the details."""
@@ -144,12 +147,16 @@ class Run:
         await self._ending.fail(self._ending.own_failure(FailureCode.INTERNAL, message))
 
     async def crashed(self, runs: int) -> None:
-        """End a task at which this server has died again and again."""
+        """End a task at which this server has died again and again. What its provider goes on with, and tells again to
+        whoever asks, is listened to later: it may only have run beside what the server died of."""
+        listening = self._provider.capabilities.resumable and self._task.submission is not None
+        later = " A picture that the provider finishes all the same is added to this task." if listening else ""
         message = (
-            f"This server has stopped {runs} times in a row while it worked on this task, so it was given up. Its log "
-            "may say why; look at the provider's usage page before you start it again."
+            f"This server has stopped {runs} times in a row while it worked on this task, so it was given up.{later} "
+            "Its log may say why; look at the provider's usage page before you start it again."
         )
-        await self._ending.fail(self._ending.own_failure(FailureCode.CRASHED_REPEATEDLY, message))
+        failure = self._ending.own_failure(FailureCode.CRASHED_REPEATEDLY, message)
+        await self._ending.fail(failure, listening=listening)
 
     @property
     def _task(self) -> TaskRecord:
@@ -219,10 +226,12 @@ class Run:
                     )
             raise
 
-    async def _callback(self) -> Callback | None:
+    async def _callback(self) -> TaskCallback | None:
         if self._callback_base_url is None or not self._definition.reports:
             return None
-        return await patiently(partial(self._at.callbacks.open, self._task, self._callback_base_url))
+        if self._opened is None:
+            self._opened = await patiently(partial(self._at.callbacks.open, self._task, self._callback_base_url))
+        return self._opened
 
     async def _resume(self) -> Submission | None:
         """The submission to go on watching; None when nothing has been posted yet."""
@@ -241,10 +250,11 @@ class Run:
             )
         found = await self._interruption.watch_over(asyncio.create_task(self._find()), least=LOOK_SECONDS)
         if found is None:
+            late = "A picture that it still reports is added to this task. " if self._reports else ""
             raise OutcomeUnknownError(
                 f"This server stopped while the request was on its way to {self._title}, and nobody can tell whether "
-                "it arrived. It may have been billed. It is not sent again on its own; look at the provider's usage "
-                "page before you use `retryTask`.",
+                f"it arrived. It may have been billed. {late}It is not sent again on its own; look at the provider's "
+                "usage page before you use `retryTask`.",
                 transport=Transport.PERHAPS_SENT,
             )
         return await self._known_as(found)
@@ -256,8 +266,22 @@ class Run:
         return submission
 
     async def _find(self) -> Submission | None:
-        """Ask the provider whether the request arrived; one that cannot be asked now is asked again."""
-        return await patiently(lambda: self._provider.find(self._task.id), OutcomeUnknownError, FIND_SECONDS)
+        """Ask the provider whether the request arrived; one that cannot be asked now is asked again. One that reports
+        is waited for: only the request told it where to, so a report proves that it arrived."""
+        found = await patiently(lambda: self._provider.find(self._task.id), OutcomeUnknownError, FIND_SECONDS)
+        callback = await self._callback() if found is None and self._reports else None
+        if callback is None:
+            return found
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIND_SECONDS):
+                await callback.called()
+                return Submission()
+        return None
+
+    @property
+    def _reports(self) -> bool:
+        """Whether the result is sent to the callback."""
+        return self._provider.capabilities.reports_result
 
     async def _until_its_turn(self) -> None:
         """Wait for the time of another attempt, and for an account that is refusing everything to recover."""

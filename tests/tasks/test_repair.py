@@ -260,6 +260,29 @@ async def test_a_task_at_which_the_server_dies_again_and_again_is_given_up(
     assert [await studio.charges(task.id) for task in (patient, doomed)] == [1, 1]
 
 
+async def test_a_paid_job_beside_what_the_server_died_of_still_brings_its_pictures(
+    studio: Vendor, tmp_path: Path, with_tables: str
+) -> None:
+    async with node(studio, tmp_path, with_tables) as at:
+        job = await at.start(order("all_images", "[[sandbox: pause=0.2]]"))
+        await until(at, job, TaskStatus.RUNNING)
+    async with node(studio, tmp_path, with_tables, works=False) as at:
+        await change(at, job, idle_runs=MOST_IDLE_RUNS, created_at=now() - LONG_AGO)
+    async with node(studio, tmp_path, with_tables, total_seconds=1e6) as at:
+        last = (await ended(at, job))[-1].change
+
+        async def here() -> bool:
+            await at._upkeep._repair.stale()
+            kept = (await at.history.images_of([job.id]))[job.id]
+            return len(kept) == 4 and all(image.late for image in kept)
+
+        await eventually(here)
+
+    assert isinstance(last, Failed)
+    assert last.failure.code is FailureCode.CRASHED_REPEATEDLY
+    assert await studio.charges(job.id) == 1
+
+
 async def test_stopping_in_good_order_is_no_crash(studio: Vendor, tmp_path: Path, with_tables: str) -> None:
     async with node(studio, tmp_path, with_tables) as at:
         job = await at.start(order("all_images", "[[sandbox: pause=60]]"))
