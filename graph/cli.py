@@ -29,7 +29,7 @@ from graph.schema import print_schema
 from graph.server import AddressError, Server, configure, listen, work
 from graph.settings import ServerSettings
 from graph.settings_report import explain, markdown, report
-from graph.welcome import welcome
+from graph.welcome import ending, welcome
 from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
 from providers.sandbox.ledger import Ledger
@@ -80,7 +80,8 @@ def worker() -> None:
     )
 
     def ready() -> None:
-        console.print(f"Working as [bold]{darkroom.node}[/]. Ctrl-C stops the worker.", highlight=False)
+        words = f"Working as [bold]{darkroom.node}[/]. Ctrl-C stops the worker. {ending(darkroom)}"
+        console.print(words, highlight=False, soft_wrap=True)
 
     _run(work(darkroom, on_ready=ready), darkroom)
 
@@ -109,7 +110,7 @@ def _serve(host: str | None, port: int | None, *, works: bool) -> None:
     asyncio.run(darkroom.migrate())
 
     def ready() -> None:
-        welcome(console, base_url, darkroom)
+        welcome(console, base_url, darkroom, works=works)
 
     config = configure(app, server, tasks)
     serving = Server(config, darkroom, on_ready=ready).serve(sockets=[listener])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import uvicorn
 from starlette.applications import Starlette
 
+from graph.farewell import drain
 from graph.live.connection import Connection
 from graph.settings import ServerSettings
 from tasks.darkroom import Darkroom
@@ -47,7 +48,7 @@ class Server(uvicorn.Server):
         app = self.config.app
         if isinstance(app, Starlette) and (live := getattr(app.state, "live", None)) is not None:
             live.end()
-        draining = asyncio.create_task(self._darkroom.drain()) if self._darkroom else None
+        draining = asyncio.create_task(drain(self._darkroom)) if self._darkroom else None
         await super().shutdown(sockets)
         if draining is not None:
             await draining
@@ -62,7 +63,7 @@ async def work(darkroom: Darkroom, *, on_ready: Callable[[], None]) -> None:
         await darkroom.open()
         on_ready()
         await stopping.wait()
-        await darkroom.drain()
+        await drain(darkroom)
     finally:
         await darkroom.close()
 

@@ -139,6 +139,11 @@ class Darkroom:
         """The name under which it owns the tasks it runs."""
         return self._upkeep.node
 
+    @property
+    def running(self) -> frozenset[str]:
+        """The tasks that are running here."""
+        return self._engine.running
+
     def lock(self) -> None:
         """Make sure that no other server works here. Raises `AlreadyRunningError`."""
         self._database.lock()

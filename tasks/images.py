@@ -299,8 +299,15 @@ class ImageStore:
     @property
     def _where(self) -> str:
         """The store for a message, without credentials."""
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+        return place(self._url)
+
+
+def place(url: str) -> str:
+    """Where a picture store is, for messages: no user, no password, no query."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return url2pathname(parts.path)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def _make(folder: Path) -> None:

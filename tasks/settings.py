@@ -80,6 +80,11 @@ class TaskSettings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.home / 'darkroom.db').resolve()}"
 
     @property
+    def local(self) -> bool:
+        """Whether the database is a file, which one server has to itself."""
+        return self.database.startswith("sqlite")
+
+    @property
     def storage(self) -> str:
         """The picture store URL in force."""
         return self.storage_url or (self.home / "images").resolve().as_uri()
