@@ -7,21 +7,14 @@ Anything else is a fault of ours: it is logged, and clients see only that it hap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import strawberry
 from graphql import GraphQLError
-from pydantic import BaseModel
-from pydantic import ValidationError as PydanticValidationError
-from strawberry.pydantic.conversion import _to_python_data
-from strawberry.pydantic.error import InputValidationError, ValidationErrorDetail
+from strawberry.pydantic.error import InputValidationError
 from strawberry.types import Info
-from strawberry.types.arguments import InputContext
 from strawberry.types.field import StrawberryField
 
 from graph.enums import enum
+from graph.problems import Detail, place
 from providers.described import DescribedEnum
 from tasks import errors as task_errors
 
@@ -62,7 +55,10 @@ class ValidationProblem:
     )
     message: str = strawberry.field(description="Which rule the value breaks, and what would be valid.")
     code: str = strawberry.field(description="The rule in one word, like `value_not_supported`.")
-    allowed: list[str] | None = strawberry.field(description="Every valid value, where there is a list of them.")
+    allowed: list[str] | None = strawberry.field(
+        description="Every valid value as you write it, where there is a list of them. Null where a range or a rule "
+        "decides: `message` has it."
+    )
 
 
 @strawberry.type(description="The input is not valid. Nothing was stored, sent or charged.")
@@ -79,40 +75,6 @@ class IdempotencyConflictError(Error):
     task_id: strawberry.ID = strawberry.field(description="The task that the key belongs to.")
 
 
-@dataclass
-class DetailWithAllowed(ValidationErrorDetail):
-    """Strawberry's detail of a pydantic error keeps only text; this one also keeps the valid values."""
-
-    allowed: list[str] | None = None
-
-
-def keep_allowed(model: type[BaseModel]) -> None:
-    """Let the problems of an input model tell the valid values, as its validators gave them in `ctx["allowed"]`."""
-    definition = model.__strawberry_definition__  # type: ignore[attr-defined]
-    build: Callable[[type[BaseModel], Mapping[str, Any], InputContext], BaseModel] = definition.from_input
-
-    def from_input(model: type[BaseModel], value: Mapping[str, Any], context: InputContext) -> BaseModel:
-        try:
-            return build(model, value, context)
-        except InputValidationError as exc:
-            exc.errors = [
-                DetailWithAllowed(**vars(detail), allowed=found)
-                for detail, found in zip(exc.errors, _allowed(model, value, context), strict=True)
-            ]
-            raise
-
-    definition.from_input = from_input
-
-
-def _allowed(model: type[BaseModel], value: Mapping[str, Any], context: InputContext) -> list[list[str] | None]:
-    """The valid values of each problem. Strawberry drops pydantic's own error, so the input is validated again."""
-    try:
-        model.model_validate(_to_python_data(model, value, context, ()), by_alias=False, by_name=True)
-    except PydanticValidationError as exc:
-        return [(error.get("ctx") or {}).get("allowed") for error in exc.errors(include_url=False)]
-    return []
-
-
 class ValidationErrors(strawberry.ExceptionHandler[InputValidationError, ValidationError]):
     """Turns what pydantic found into a `ValidationError`."""
 
@@ -122,11 +84,11 @@ class ValidationErrors(strawberry.ExceptionHandler[InputValidationError, Validat
                 path=detail.location,
                 message=detail.message,
                 code=detail.type,
-                allowed=detail.allowed if isinstance(detail, DetailWithAllowed) else None,
+                allowed=detail.allowed if isinstance(detail, Detail) else None,
             )
             for detail in exception.errors
         ]
-        names = ", ".join(dict.fromkeys(problem.path[-1] for problem in problems if problem.path))
+        names = ", ".join(dict.fromkeys(place(problem.path) for problem in problems if problem.path))
         count = f"{len(problems)} problems" if len(problems) > 1 else "one problem"
         return ValidationError(
             code=ErrorCode.VALIDATION_FAILED,

@@ -25,7 +25,8 @@ from strawberry.scalars import JSON
 
 from graph import requests  # noqa: F401 - makes the request models inputs of the schema
 from graph.enums import TaskStatus, enum
-from graph.errors import RequestError, keep_allowed
+from graph.errors import RequestError
+from graph.problems import explain
 from providers.described import DescribedEnum
 from providers.registry import PROVIDERS
 from tasks.history import TaskFilter
@@ -149,8 +150,8 @@ class RetryTaskInput(Clean):
     does not pay twice."""
 
 
-keep_allowed(StartGenerationInput)
-keep_allowed(RetryTaskInput)
+explain(StartGenerationInput)
+explain(RetryTaskInput)
 
 
 @enum

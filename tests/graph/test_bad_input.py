@@ -45,13 +45,14 @@ async def problems(server: LiveServer, **parameters: Any) -> list[dict[str, Any]
 @pytest.mark.parametrize(
     ("parameters", "field", "words"),
     [
-        ({"prompt": ""}, "prompt", "at least 1"),
+        ({"prompt": ""}, "prompt", "at least 1 character, not 0"),
         ({"prompt": "x" * 40_000}, "prompt", "32,000"),
         ({"model": "gpt-image-1", "size": "1000x1000"}, "size", "1024x1024"),
         ({"size": "1000x1000"}, "size", "divisible by 16"),
         ({"size": "huge"}, "size", "WIDTHxHEIGHT"),
-        ({"n": 0}, "n", "greater than or equal to 1"),
-        ({"n": 11}, "n", "less than or equal to 10"),
+        ({"n": 0}, "n", "from 1 to 10, not 0"),
+        ({"n": 11}, "n", "from 1 to 10, not 11"),
+        ({"partialImages": -1}, "partialImages", "or equal to 0, not -1"),
         ({"quality": "hd"}, "quality", "low"),
         ({"style": "VIVID"}, "style", "does not take"),
         ({"responseFormat": "URL"}, "responseFormat", "gpt-image"),
@@ -59,7 +60,10 @@ async def problems(server: LiveServer, **parameters: Any) -> list[dict[str, Any]
         ({"partialImages": 2, "stream": False}, "partialImages", "stream"),
         ({"background": "TRANSPARENT", "model": "gpt-image-1.5"}, "background", "png"),
         ({"model": "account/dall-e-3", "outputFormat": None, "n": 2}, "n", "1"),
-        ({"outputCompression": 101}, "outputCompression", "100"),
+        ({"outputCompression": 101}, "outputCompression", "from 0 to 100, not 101"),
+        ({"responseFormat": "URL"}, "responseFormat", "the parameter responseFormat."),
+        ({"partialImages": 2, "stream": False}, "partialImages", "partialImages: 2 needs a stream"),
+        ({"outputFormat": "tiff"}, "outputFormat", "does not know outputFormat 'tiff'"),
     ],
 )
 @pytest.mark.usefixtures("nothing_happens")
@@ -87,7 +91,80 @@ async def test_all_problems_come_at_once_with_what_would_be_valid(server: LiveSe
         "input.metadata",
     }
     assert found["input.request.openaiImages.outputFormat"]["allowed"] == ["png", "jpeg", "webp", "gif", "svg"]
-    assert "prompt" in result["message"]
+    assert found["input.request.openaiImages.n"]["allowed"] is None, "a range is in the message"
+    assert "7 problems (" in result["message"]
+    assert "prompt, n, " in result["message"]
+    assert "tags.0" in result["message"]
+
+
+async def the_problem(server: LiveServer, request: dict[str, Any]) -> dict[str, Any]:
+    """The only problem of a request."""
+    result = (await execute(server, START, {"input": {"request": request}}))["data"]["startGeneration"]
+    (found,) = result["problems"]
+    problem: dict[str, Any] = found
+    return problem
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("request_", "allowed", "words"),
+    [
+        (
+            {"placewise": {"prompt": "x", "imageSize": "LARGE"}},
+            ["THUMBNAIL", "MEDIUM"],
+            "THUMBNAIL and MEDIUM pictures, not LARGE. Choose one of them, or modelType MEDIUM or LARGE.",
+        ),
+        (
+            openai_images(background="TRANSPARENT", outputFormat="jpeg")["input"]["request"],
+            ["AUTO", "OPAQUE"],
+            "A TRANSPARENT background needs outputFormat png or webp, not jpeg.",
+        ),
+    ],
+)
+async def test_the_valid_values_are_those_that_a_client_can_write(
+    server: LiveServer, request_: dict[str, Any], allowed: list[str], words: str
+) -> None:
+    problem = await the_problem(server, request_)
+
+    assert problem["allowed"] == allowed
+    assert words in problem["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"placewise": {"prompt": "x", "creativity": -1}}, "-1 is below 0"),
+        ({"placewise": {"prompt": "x", "randomSeed": str(1 << 63)}}, "64 bits"),
+        ({"allImages": {"mode": "SIMPLE", "name": "x", "prompt": "x --ar 3:2"}}, "Use mode ADVANCED"),
+        ({"allImages": {"mode": "ADVANCED", "name": "x", "prompt": "x", "format": "LANDSCAPE_3_2"}}, "--ar 3:2"),
+        ({"openaiImages": {"model": "dall-e-3", "prompt": "x" * 5000}}, "5,000 characters"),
+        (openai_images(model="gpt-image-2", size="10x10")["input"]["request"], "WIDTHxHEIGHT"),
+    ],
+)
+async def test_a_rule_in_words_is_in_the_message_and_not_among_the_valid_values(
+    server: LiveServer, request_: dict[str, Any], words: str
+) -> None:
+    problem = await the_problem(server, request_)
+
+    assert problem["allowed"] is None
+    assert words in problem["message"]
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_what_a_client_has_written_itself_is_not_translated(server: LiveServer) -> None:
+    request = {"mode": "SIMPLE", "name": "x", "prompt": "x", "interdiction": ["a hat", "from_image_url,sunny"]}
+    problem = await the_problem(server, {"allImages": request})
+
+    assert problem["path"][2:] == ["allImages", "interdiction", "1"]
+    assert problem["message"].startswith("'from_image_url,sunny' has a comma in it")
+
+
+@pytest.mark.usefixtures("nothing_happens")
+async def test_a_text_that_is_too_long_is_not_repeated(server: LiveServer) -> None:
+    problem = await the_problem(server, openai_images(user="u" * 600)["input"]["request"])
+
+    assert problem["message"] == "String should have at most 512 characters, not 600"
 
 
 async def post(server: LiveServer, **request: Any) -> httpx.Response:
