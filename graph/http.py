@@ -121,7 +121,7 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _stream(self, request: Request) -> EventStream | Response | None:
         """Answer by an event stream, where the client reads nothing else or asks for a subscription; else None."""
-        accept = request.headers.get("accept", "")
+        accept = request.headers.get("accept", "").lower()
         adapter = self.request_adapter_class(request)
         if MEDIA_TYPE not in accept or not self.is_request_allowed(adapter):
             return None
@@ -240,10 +240,12 @@ class GraphQLView(GraphQL[Context, None]):
         )
 
     def parse_json(self, data: str | bytes) -> Any:
-        """The body of a request, which is an object."""
+        """The body of a request, which is an object. Strawberry looks at the rest of it."""
         parsed = super().parse_json(data)
         if not isinstance(parsed, dict | list):
             raise HTTPException(400, 'The request body must be a JSON object like {"query": "…"}.')
+        if isinstance(parsed, dict) and not isinstance(parsed.get("operationName"), str | None):
+            raise HTTPException(400, "`operationName` must be a string or null, if it is given.")
         return parsed
 
     def decode_json(self, data: str | bytes) -> object:

@@ -21,6 +21,7 @@ from strawberry.types import ExecutionContext
 
 from graph.errors import Error, IdempotencyConflicts, ValidationErrors, is_ours
 from graph.mutation import Mutation
+from graph.nesting import ListInsideItselfRule
 from graph.query import Query
 from graph.scalars import SCALARS
 from graph.subscription import Subscription
@@ -71,6 +72,7 @@ class OurErrors(MaskErrors):
 LIMITS = (
     *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
     *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
+    ListInsideItselfRule,
 )
 """Made once: the rules are a part of the key under which a document is known to be valid."""
 

@@ -103,7 +103,9 @@ class Connection(WebSocketsSansIOProtocol):
         event.data = b""
 
     def handle_cont(self, event: Frame) -> None:
-        """More of a message."""
+        """More of a message; a part without content says nothing, and would be kept all the same."""
+        if not event.data and not event.fin:
+            return
         super().handle_cont(event)
         event.data = b""
 

@@ -231,7 +231,7 @@ async def test_replies_that_wait_for_the_end_of_a_picture_take_only_so_much(stag
 def left_behind() -> list[object]:
     """The sockets and subscriptions that anybody still holds."""
     gc.collect()
-    return [one for one in gc.get_objects() if isinstance(one, Subscriber | Connection)]
+    return [one for one in gc.get_objects() if type(one) in (Subscriber, Connection)]
 
 
 async def test_thousands_of_clients_that_vanish_under_load_leave_nothing_behind(

@@ -251,3 +251,14 @@ async def test_a_server_that_stops_sends_its_readers_away_without_an_end(tmp_pat
             await reading
 
     assert seen == ["next"]
+
+
+@pytest.mark.parametrize("name", [{"a": 1}, [1], 1])
+@pytest.mark.parametrize("accept", ["text/event-stream", "TEXT/Event-Stream, */*", "application/json"])
+async def test_an_operation_name_that_is_no_text_is_refused(stage: Stage, accept: str, name: object) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        request = {"query": "{ __typename }", "operationName": name}
+        answer = await client.post(f"{stage.url}/graphql", json=request, headers={"accept": accept})
+
+    assert answer.status_code == 400
+    assert "`operationName` must be a string" in answer.json()["errors"][0]["message"]
