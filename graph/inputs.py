@@ -23,14 +23,18 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from strawberry.scalars import JSON
 
+import resolvers.tasks
 from graph import requests  # noqa: F401 - makes the request models inputs of the schema
 from graph.enums import TaskStatus, enum
 from graph.errors import RequestError
 from graph.problems import explain
 from providers.described import DescribedEnum
 from providers.registry import PROVIDERS
+from tasks.darkroom import Darkroom
 from tasks.history import TaskFilter
 
+NAMES = tuple(one.name for one in PROVIDERS)
+"""The providers there are."""
 METADATA_LIMIT = 16 * 1024
 """Most bytes of JSON a client can keep on a task."""
 METADATA_DEPTH = 32
@@ -166,27 +170,45 @@ class TaskOrder(DescribedEnum):
 class TaskFilterInput:
     """The filter of `tasks`."""
 
-    provider: list[str] | None = strawberry.field(default=None, description="Made by one of these providers.")
+    provider: list[str] | None = strawberry.field(
+        default=None, description=f"Made by one of these providers, by `name`: {', '.join(NAMES)}."
+    )
     status: list[TaskStatus] | None = strawberry.field(default=None, description="In one of these states.")
     created_after: datetime | None = strawberry.field(default=None, description="Started then or later.")
     created_before: datetime | None = strawberry.field(default=None, description="Started before then.")
 
-    def conditions(self) -> TaskFilter:
-        """The same for the rooms below. Raises `RequestError` for a time without a zone."""
+    async def conditions(self, darkroom: Darkroom) -> TaskFilter:
+        """The same for the rooms below. Raises `RequestError` for a provider that never was, for a time without a zone
+        and for times in which nothing can be."""
         for name, time in (("createdAfter", self.created_after), ("createdBefore", self.created_before)):
-            if time is None:
-                continue
-            if time.tzinfo is None:
-                raise RequestError(
-                    "INVALID_TIME", f"`{name}` is {time.isoformat()}, without a time zone; add one, like `Z` for UTC."
-                )
-            try:
-                time.astimezone(UTC)
-            except OverflowError as exc:
-                raise RequestError("INVALID_TIME", f"`{name}` is {time.isoformat()}, beyond all calendars.") from exc
+            if time is not None:
+                _check_time(name, time)
+        if self.created_after and self.created_before and self.created_after > self.created_before:
+            raise RequestError(
+                "INVALID_TIME",
+                f"`createdAfter` ({self.created_after.isoformat()}) is later than `createdBefore` "
+                f"({self.created_before.isoformat()}), so nothing can be in between. Exchange them, or leave one out.",
+            )
+        unknown = await resolvers.tasks.unknown_provider(darkroom, self.provider or ())
+        if unknown is not None:
+            shown = unknown if len(unknown) <= 80 else unknown[:77] + "…"
+            raise RequestError(
+                "INVALID_PROVIDER", f"{shown!r} in `provider` is not a provider; there are {', '.join(NAMES)}."
+            )
         return TaskFilter(
             providers=self.provider or (),
             statuses=self.status or (),
             created_after=self.created_after,
             created_before=self.created_before,
         )
+
+
+def _check_time(name: str, time: datetime) -> None:
+    if time.tzinfo is None:
+        raise RequestError(
+            "INVALID_TIME", f"`{name}` is {time.isoformat()}, without a time zone; add one, like `Z` for UTC."
+        )
+    try:
+        time.astimezone(UTC)
+    except OverflowError as exc:
+        raise RequestError("INVALID_TIME", f"`{name}` is {time.isoformat()}, beyond all calendars.") from exc

@@ -60,7 +60,7 @@ class Query:
         order_by: Annotated[TaskOrder, strawberry.argument(description="In which order.")] = TaskOrder.NEWEST_FIRST,
     ) -> TaskConnection:
         """A keyset connection."""
-        conditions = filter.conditions() if filter else TaskFilter()
+        conditions = await filter.conditions(info.context.darkroom) if filter else TaskFilter()
         try:
             page = await resolvers.tasks.tasks(
                 info.context.darkroom,

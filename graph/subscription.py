@@ -77,7 +77,7 @@ class Subscription:
         """Everything at once."""
         if not 0.1 <= max_per_second <= 20:
             raise RequestError("INVALID_RATE", f"`maxPerSecond` is {max_per_second:g}; it must be from 0.1 to 20.")
-        conditions = TaskFilter() if filter is None else filter.conditions()
+        conditions = TaskFilter() if filter is None else await filter.conditions(info.context.darkroom)
         try:
             source = ActivityEvents(info.context.darkroom, conditions, after, max_per_second)
         except InvalidCursorError as exc:

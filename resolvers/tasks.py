@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tasks.darkroom import Darkroom
 from tasks.events import TaskEvent
 from tasks.history import PAGE_LIMIT, Page, PageRequest, TaskFilter
@@ -64,3 +66,18 @@ async def tasks(
             filter=filter,
         )
     )
+
+
+async def unknown_provider(darkroom: Darkroom, names: Iterable[str]) -> str | None:
+    """The first of these that is no provider and has not been one of any task either; None if all are known."""
+    for name in dict.fromkeys(names):
+        if name not in darkroom.definitions and not await _has_tasks(darkroom, name):
+            return name
+    return None
+
+
+async def _has_tasks(darkroom: Darkroom, provider: str) -> bool:
+    if not (provider.isascii() and provider.isidentifier()):
+        return False  # what no database need be asked about, and one could not be: NUL
+    page = await darkroom.history.page(PageRequest(size=1, filter=TaskFilter(providers=[provider])))
+    return bool(page.tasks)
