@@ -37,6 +37,8 @@ MAX_TOKENS = 2_000
 MAX_ALIASES = 30
 MAX_DOCUMENT_BYTES = 64 * 1024
 """Of a document. Documents are remembered, and a comment or a text in one is a single token, however long."""
+REMEMBERED = 100
+"""How many documents are kept parsed and checked. One of the largest takes more than a megabyte."""
 UNEXPECTED = "Something went wrong in this server. Its log has the details."
 
 AWAY = (
@@ -129,8 +131,8 @@ schema = Schema(
     types=[*EVENT_TYPES, *ACTIVITY_TYPES, Image, Error],
     exception_handlers=[ValidationErrors(), IdempotencyConflicts()],
     extensions=[
-        lambda: ParserCache(maxsize=256),
-        lambda: ValidationCache(maxsize=256),
+        lambda: ParserCache(maxsize=REMEMBERED),
+        lambda: ValidationCache(maxsize=REMEMBERED),
         RequestLimits,
         lambda: OurErrors(should_mask_error=is_ours, error_message=UNEXPECTED),
     ],

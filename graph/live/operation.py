@@ -35,12 +35,10 @@ from strawberry.types.graphql import OperationType
 
 from graph.context import Context
 from graph.live.source import LiveEvent, Source
-from graph.schema import Schema, presentable
+from graph.schema import REMEMBERED, Schema, presentable
 
 INLINE_FIELD = "dataUri"
 """The field that puts the bytes of a picture into an answer."""
-REMEMBERED = 256
-"""How many documents are kept checked."""
 
 
 class RefusedError(Exception):
