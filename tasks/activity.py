@@ -70,9 +70,10 @@ Activity = Started | TaskChanged | Counted
 
 @dataclass(slots=True)
 class _News:
-    """What a follower has not been told yet about one task."""
+    """What a follower has not been told yet about one task; all of it is after `before`."""
 
     task: TaskRecord
+    before: Position
     events: list[TaskEvent] = field(default_factory=list)
     missed: int = 0
 
@@ -106,9 +107,9 @@ class Follower:
         for one in logged:
             if one.position <= self.seen:
                 continue
-            self.seen = one.position
+            before, self.seen = self.seen, one.position
             if matches(self._filter, one.task, one.states):
-                self._news.setdefault(one.task.id, _News(one.task)).add(one.event)
+                self._news.setdefault(one.task.id, _News(one.task, before)).add(one.event)
                 self.arrived.set()
         if len(self._news) > MOST_TASKS:
             self._news.clear()
@@ -117,11 +118,11 @@ class Follower:
     def put_before(self, earlier: Follower) -> None:
         """Take over what somebody else was offered who began earlier, before what has come since."""
         for task_id, news in self._news.items():
-            before = earlier._news.setdefault(task_id, _News(news.task))
-            before.task = news.task
-            before.missed += news.missed
+            whole = earlier._news.setdefault(task_id, _News(news.task, news.before))
+            whole.task = news.task
+            whole.missed += news.missed
             for event in news.events:
-                before.add(event)
+                whole.add(event)
         self._news = earlier._news
         self._overrun = self._overrun or earlier._overrun
         if self._news or self._overrun:
@@ -133,7 +134,8 @@ class Follower:
         self.arrived.set()
 
     def take(self) -> list[_News] | None:
-        """The news since the last time; None when there were too many. Raises what it failed with."""
+        """The news since the last time, in the order of the first of each task; None when there were too many. Raises
+        what it failed with."""
         if self._error is not None:
             raise self._error
         self.arrived.clear()
@@ -142,6 +144,13 @@ class Follower:
             self._overrun = False
             return None
         return news
+
+
+def changes_of(news: Sequence[_News], position: Position) -> list[TaskChanged]:
+    """The news up to a position. With each of them everything has been told that lies before the first event of the
+    next one."""
+    told = [one.before for one in news[1:]] + [position]
+    return [TaskChanged(at, one.task, one.events, one.missed) for at, one in zip(told, news, strict=False)]
 
 
 class Activities:
@@ -166,8 +175,9 @@ class Activities:
         """What happens to the tasks that match, `after` a position, or from now on; of each task at most `per_second`
         times a second. Without an end; close it with `aclosing`.
 
-        It is safe to resume from the position of whatever came last: nothing after it has been told. Raises
-        `DatabaseUnavailableError` when the log has not been readable for long.
+        It is safe to resume from the position of whatever came last: everything up to it has been told. Every change
+        has a later one than the change before, so whoever is cut off again and again comes forward all the same.
+        Raises `DatabaseUnavailableError` when the log has not been readable for long.
         """
         follower = await self._join(filter)
         try:
@@ -187,23 +197,24 @@ class Activities:
         loop = asyncio.get_running_loop()
         counted, changed = -COUNT_SECONDS, True
         while True:
-            if changed and loop.time() - counted >= COUNT_SECONDS:
-                counted, changed = loop.time(), False
-                yield Counted(told, await patiently(partial(self._counts.of, filter)))
             with suppress(TimeoutError):
-                async with asyncio.timeout(counted + COUNT_SECONDS - loop.time() if changed else None):
+                async with asyncio.timeout_at(counted + COUNT_SECONDS if changed else None):
                     await follower.arrived.wait()
             began, position, news = loop.time(), follower.seen, follower.take()
             if news is None:
-                told, changed = position, True
+                told, changed, news = position, True, []
                 yield Started(told, complete=False)
-                continue
-            for number, one in enumerate(news, 1):
-                # Only with the last of them has everything up to the new position been told.
-                told = position if number == len(news) else told
-                yield TaskChanged(told, one.task, one.events, one.missed)
+            changed = changed or bool(news)
+            # The counts come behind the first change: whoever is cut off after two messages comes forward, too.
+            changes: list[TaskChanged | None] = [*changes_of(news, position)]
+            for change in changes or [None]:
+                if change is not None:
+                    told = change.position
+                    yield change
+                if changed and loop.time() - counted >= COUNT_SECONDS:
+                    counted, changed = loop.time(), False
+                    yield Counted(told, await patiently(partial(self._counts.of, filter)))
             if news:
-                changed = True
                 await asyncio.sleep(max(began + pause - loop.time(), 0))
 
     async def _join(self, filter: TaskFilter) -> Follower:
