@@ -146,6 +146,8 @@ class Capabilities:
     """Whether the provider says what it counted."""
     reports_cost: bool
     """Whether the provider says what it charged."""
+    reports_result: bool = False
+    """Whether it sends the result to the `Callback` it was told of in the request, also when nothing else is known."""
 
 
 @dataclass(frozen=True, slots=True)

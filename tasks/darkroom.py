@@ -86,7 +86,9 @@ class Darkroom:
         self._signals = Signals(self._database)
         self.history = History(self._database)
         self.images = ImageStore(settings.storage, self._database)
-        self.callbacks = Callbacks(self._database, self.images, self._signals)
+        self.callbacks = Callbacks(
+            self._database, self.images, self._signals, storage_patience=settings.storage_patience_seconds
+        )
         self.activities = Activities(ActivityLog(self._database), self.feed, Counts(self._database))
         self.accounts = Accounts(self._database, self._signals, self.providers)
         self._purchases = Purchases(self._database, self.history, self.images)

@@ -80,7 +80,11 @@ class Placewise:
     @property
     def capabilities(self) -> Capabilities:
         """What this account can do: with a result channel it delivers pictures, which the API itself does not."""
-        return replace(DOCUMENTED, delivers_images=not isinstance(self._channel, NoChannel))
+        return replace(
+            DOCUMENTED,
+            delivers_images=not isinstance(self._channel, NoChannel),
+            reports_result=isinstance(self._channel, PushChannel),
+        )
 
     async def run(
         self,

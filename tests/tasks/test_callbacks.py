@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from providers.contract import Delivery
-from tasks.callbacks import Callbacks
+from providers.errors import Transport
+from tasks.callbacks import Callbacks, TaskCallback
+from tasks.errors import StorageError
+from tasks.events import Change, Failed, Succeeded
+from tasks.failure import failed, unknown_provider
+from tasks.images import ImageStore
+from tasks.records import TaskRecord, now
+from tasks.status import TaskStatus
 from tests.tasks.conftest import Shelf
 
 pytestmark = pytest.mark.anyio
 HERE = "http://127.0.0.1:8000"
 
 
-async def read(callbacks: Callbacks, token: str, count: int) -> list[Delivery]:
+def token_of(callback: TaskCallback) -> str:
+    return callback.url.removeprefix(f"{HERE}/callbacks/")
+
+
+async def read(callback: TaskCallback, count: int) -> list[Delivery]:
     found: list[Delivery] = []
-    async with aclosing(callbacks.deliveries(token)) as deliveries:
+    async with aclosing(callback.deliveries()) as deliveries:
         async for delivery in deliveries:
             found.append(delivery)
             if len(found) == count:
@@ -28,10 +41,9 @@ async def read(callbacks: Callbacks, token: str, count: int) -> list[Delivery]:
 async def test_a_delivery_reaches_whoever_waits_for_it(shelf: Shelf) -> None:
     callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
     callback = await callbacks.open(await shelf.claimed(), HERE)
-    token = callback.url.removeprefix(f"{HERE}/callbacks/")
-    waiting = asyncio.create_task(read(callbacks, token, 2))
+    waiting = asyncio.create_task(read(callback, 2))
     for number in range(2):
-        assert await callbacks.deliver(token, "application/json", f"{number}".encode())
+        assert await callbacks.deliver(token_of(callback), "application/json", f"{number}".encode())
 
     assert await waiting == [Delivery("application/json", b"0"), Delivery("application/json", b"1")]
 
@@ -39,13 +51,13 @@ async def test_a_delivery_reaches_whoever_waits_for_it(shelf: Shelf) -> None:
 async def test_what_arrived_while_nobody_listened_is_there_after_a_restart(shelf: Shelf) -> None:
     task = await shelf.claimed()
     before = Callbacks(shelf.database, shelf.images, shelf.signals)
-    url = (await before.open(task, HERE)).url
-    token = url.rpartition("/")[2]
-    await before.deliver(token, "image/png", b"picture")
+    callback = await before.open(task, HERE)
+    await before.deliver(token_of(callback), "image/png", b"picture")
     after = Callbacks(shelf.database, shelf.images, shelf.signals)
+    again = await after.open(task, HERE)
 
-    assert (await after.open(task, HERE)).url == url
-    assert await read(after, token, 1) == [Delivery("image/png", b"picture")]
+    assert again.url == callback.url
+    assert await read(again, 1) == [Delivery("image/png", b"picture")]
 
 
 async def test_a_token_that_nobody_was_told_is_refused(shelf: Shelf) -> None:
@@ -62,3 +74,80 @@ async def test_each_task_has_a_callback_of_its_own(shelf: Shelf) -> None:
     urls = {(await callbacks.open(await shelf.claimed(), HERE)).url for _ in range(3)}
 
     assert len(urls) == 3
+
+
+class Away(ImageStore):
+    """A store that cannot be read so many times."""
+
+    failures = 0
+
+    async def _get(self, key: str) -> bytes:
+        if self.failures:
+            self.failures -= 1
+            raise StorageError(f"{key} cannot be read: 503 SlowDown")
+        return await super()._get(key)
+
+
+async def test_a_report_that_the_store_cannot_give_back_for_a_while_is_heard_when_it_can(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    store = Away((tmp_path / "images").as_uri(), shelf.database)
+    callbacks = Callbacks(shelf.database, store, shelf.signals, storage_patience=60)
+    callback = await callbacks.open(await shelf.claimed(), HERE)
+    await callbacks.deliver(token_of(callback), "image/png", b"picture")
+    store.failures = 2
+
+    assert await read(callback, 1) == [Delivery("image/png", b"picture")]
+
+
+async def end(shelf: Shelf, task: TaskRecord, change: Change, **values: Any) -> TaskRecord:
+    """A task that is over."""
+    return await shelf.journal.append(task, change, **values)
+
+
+async def listening(shelf: Shelf, task: TaskRecord) -> bool:
+    found = await shelf.history.task(task.id)
+    assert found is not None
+    return found.listening
+
+
+FAILURE = unknown_provider("placewise", Transport.PERHAPS_SENT)
+
+
+async def test_a_report_on_a_task_that_ended_without_success_has_it_listened_to(shelf: Shelf) -> None:
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
+    running, failing, succeeding = [await shelf.claimed() for _ in range(3)]
+    await end(shelf, failing, Failed(FAILURE), **failed(FAILURE))
+    await end(shelf, succeeding, Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
+    for task in (running, failing, succeeding):
+        await callbacks.deliver(token_of(await callbacks.open(task, HERE)), "image/png", b"picture")
+
+    assert [await listening(shelf, task) for task in (running, failing, succeeding)] == [False, True, False]
+
+
+async def test_a_report_that_no_run_came_to_hear_is_left_to_another_one(shelf: Shelf) -> None:
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
+    deaf, hearing = [await shelf.claimed() for _ in range(2)]
+    opened = [await callbacks.open(task, HERE) for task in (deaf, hearing)]
+    for callback in opened:
+        await callbacks.deliver(token_of(callback), "image/png", b"picture")
+    await read(opened[1], 1)
+    for task, callback in zip((deaf, hearing), opened, strict=True):
+        await callback.leave()
+        assert not await listening(shelf, task), "it has not ended"
+        await end(shelf, task, Failed(FAILURE), **failed(FAILURE))
+        await callback.leave()
+
+    assert [await listening(shelf, task) for task in (deaf, hearing)] == [True, False]
+
+
+async def test_what_is_new_is_heard_first_when_the_task_has_ended(shelf: Shelf) -> None:
+    """What came before was heard by an earlier run, and may be what it failed at."""
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
+    task = await shelf.claimed()
+    token = token_of(await callbacks.open(task, HERE))
+    await callbacks.deliver(token, "image/png", b"broken off")
+    over = await end(shelf, task, Failed(FAILURE), **failed(FAILURE))
+    await callbacks.deliver(token, "image/png", b"whole")
+
+    assert [one.body for one in await read(await callbacks.open(over, HERE), 2)] == [b"whole", b"broken off"]
