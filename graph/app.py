@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from graph.callbacks import CallbackRoute
-from graph.http import STATIC, GraphQLView, problem
+from graph.http import STATIC, GraphQLView
 from graph.images import Images
+from graph.refusal import refusal
 from graph.schema import schema
 from graph.settings import ServerSettings
 from graph.stopping import AnswersWhenStopping
@@ -108,7 +109,7 @@ class Assets(StaticFiles):
 async def unavailable(_: Request, error: Exception) -> Response:
     """The database or the picture store is away: whoever asked may come again, as providers do with their reports."""
     log.warning("%s", error)
-    response = problem(503, "This server cannot reach what it keeps just now; try again in a moment.")
+    response = refusal(503, "This server cannot reach what it keeps just now; try again in a moment.")
     response.headers["retry-after"] = "1"
     return response
 

@@ -6,7 +6,8 @@ from cross_web import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from graph.http import LimitedBody, problem
+from graph.body import LimitedBody
+from graph.refusal import refusal
 from tasks.darkroom import Darkroom
 
 LARGEST = 64 * 1024 * 1024
@@ -23,12 +24,12 @@ class CallbackRoute:
         """Any body of any type."""
         token = request.path_params["token"]
         if not await self._darkroom.callbacks.known(token):
-            return problem(404, "There is no such callback.")
+            return refusal(404, "There is no such callback.")
         limited = LimitedBody(request.receive, LARGEST, "A report may have {limit:,} bytes at most.")
         try:
             body = await Request(request.scope, limited.receive).body()
         except HTTPException as exc:
-            return problem(exc.status_code, exc.reason)
+            return refusal(exc.status_code, exc.reason)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it; what was cut off is not kept
         await self._darkroom.callbacks.deliver(token, request.headers.get("content-type", ""), body)

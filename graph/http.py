@@ -8,7 +8,7 @@ that speaks `graphql-transport-ws`, or an event stream as graphql-sse has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLSyntaxError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import GraphQL
@@ -28,6 +27,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from graph.body import LimitedBody
 from graph.context import Context, Rights
 from graph.live.callers import TooManyConnectionsError
 from graph.live.connection import EXTENSION, Connection
@@ -35,9 +35,12 @@ from graph.live.operation import Checked, OperationRequest, RefusedError, check,
 from graph.live.server import Live
 from graph.live.socket import Socket
 from graph.live.sse import MEDIA_TYPE, EventStream
+from graph.refusal import refusal
 from graph.schema import Schema
 from graph.settings import ServerSettings
 from tasks.darkroom import Darkroom
+
+log = logging.getLogger(__name__)
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 STATIC = Path(__file__).parent / "static"
@@ -45,8 +48,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' ws: wss:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-DRAIN_LIMIT = 64 * 1024 * 1024
-"""How much of a body that is too large is read and thrown away, so that the client can read its answer."""
+LONGEST_ORIGIN = 200
+"""Characters of an origin that the log has room for."""
+LONGEST_CURSOR = 200
+"""Characters of a cursor that anybody would have got from here."""
 
 
 TOO_LARGE = (
@@ -79,7 +84,7 @@ class GraphQLView(GraphQL[Context, None]):
         try:
             response = await self._stream(request) or await self.run(request)
         except HTTPException as exc:
-            response = problem(exc.status_code, exc.reason)
+            response = refusal(exc.status_code, exc.reason)
         except ClientDisconnect:
             return  # in the middle of its request: nobody is there to be answered
         await response(scope, receive, send)
@@ -95,6 +100,16 @@ class GraphQLView(GraphQL[Context, None]):
     def _rights(self, request: Request | WebSocket) -> Rights:
         return Rights(base_url=self._settings.public_url or origin(request))
 
+    def is_websocket_origin_allowed(self, request: WebSocket, origin: str) -> bool:
+        """Whether a page from elsewhere may open a websocket here."""
+        allowed = super().is_websocket_origin_allowed(request, origin)
+        if not allowed:
+            log.warning(
+                "A page of %r may not open a websocket here. If it should, add its origin to DARKROOM_ALLOWED_ORIGINS",
+                origin[:LONGEST_ORIGIN],
+            )
+        return allowed
+
     async def _open(self, websocket: WebSocket) -> None:
         """Open a websocket, and hand it over to its conversation."""
         if not self._check_websocket_origin(websocket):
@@ -103,7 +118,7 @@ class GraphQLView(GraphQL[Context, None]):
         try:
             leave = self.live.callers.enter(address(websocket))
         except TooManyConnectionsError as exc:
-            await websocket.send_denial_response(problem(429, str(exc)))
+            await websocket.send_denial_response(refusal(429, str(exc)))
             return
         connection: Connection = websocket.scope["extensions"][EXTENSION]
         try:
@@ -255,48 +270,6 @@ class GraphQLView(GraphQL[Context, None]):
     def encode_json(self, data: object) -> str:
         """Strict and fast JSON."""
         return orjson.dumps(data).decode()
-
-
-class LimitedBody:
-    """A request body that may not grow beyond a limit. What is too much is read and dropped, then refused."""
-
-    def __init__(self, receive: Receive, limit: int, refusal: str) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._refusal = refusal
-        self._seen = 0
-
-    async def receive(self) -> ASGIMessage:
-        """The next message; raises a 413 when the body is too large."""
-        message = await self._receive()
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._limit:
-            while message.get("more_body") and self._seen < DRAIN_LIMIT:
-                message = await self._receive()
-                self._seen += len(message.get("body", b""))
-            raise HTTPException(413, self._refusal.format(limit=self._limit))
-        return message
-
-
-CODES: Mapping[int, str] = {
-    400: "BAD_REQUEST",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    413: "REQUEST_TOO_LARGE",
-    429: "TOO_MANY_CONNECTIONS",
-    500: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-}
-
-
-LONGEST_CURSOR = 200
-"""Characters of a cursor that anybody would have got from here."""
-
-
-def problem(status: int, message: str) -> Response:
-    """An answer to a request that never became GraphQL, in GraphQL's form."""
-    body: dict[str, Any] = {"errors": [{"message": message, "extensions": {"code": CODES.get(status, "BAD_REQUEST")}}]}
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
 
 
 def origin(request: Request | WebSocket) -> str:

@@ -7,7 +7,7 @@ import logging
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from graph.http import problem
+from graph.refusal import refusal
 from tasks.darkroom import Darkroom
 from tasks.errors import StorageError
 from tasks.imaging import THUMBNAIL_WIDTHS, ImageFormat
@@ -25,11 +25,11 @@ class Images:
         """The original, or with `?width=` (one of the thumbnail widths) a WebP at most that wide."""
         image = await self._darkroom.history.image(request.path_params["id"])
         if image is None:
-            return problem(404, "There is no such picture. Query `tasks { images { url } }` for those there are.")
+            return refusal(404, "There is no such picture. Query `tasks { images { url } }` for those there are.")
         width = request.query_params.get("width")
         if width is not None and width not in map(str, THUMBNAIL_WIDTHS):
             allowed = ", ".join(map(str, THUMBNAIL_WIDTHS))
-            return problem(400, f"`width` is {width!r}; thumbnails are made in these widths: {allowed}.")
+            return refusal(400, f"`width` is {width!r}; thumbnails are made in these widths: {allowed}.")
         if image.media_type == ImageFormat.SVG:
             width = None
         etag = f'"{image.sha256}"' if width is None else f'"{image.sha256}-{width}"'
@@ -49,7 +49,7 @@ class Images:
             chunks = await self._darkroom.images.open(image)
         except StorageError:
             log.exception("Image %s cannot be sent", image.id)
-            return problem(
+            return refusal(
                 500, "The picture cannot be read from this server's store. The server's log has the details."
             )
         headers["content-length"] = str(image.byte_size)

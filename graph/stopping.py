@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graph.http import problem
+from graph.refusal import refusal
 
 STOPPING = (
     "This server is stopping. A mutation may or may not have been carried out: repeat it in a moment, or at another "
@@ -36,4 +36,4 @@ class AnswersWhenStopping:
             await self._app(scope, receive, watched)
         except asyncio.CancelledError:
             if not begun:
-                await problem(503, STOPPING)(scope, receive, send)
+                await refusal(503, STOPPING)(scope, receive, send)
