@@ -110,6 +110,8 @@ class Feed:
         """Send all listeners to the log: hints may have been lost."""
         for task_id in self._subscriptions:
             self.hint(task_id)
+        for news in self._everything:
+            news.set()
         self.mark += 1
         self._forgotten = self.mark
 

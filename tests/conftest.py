@@ -53,6 +53,13 @@ def no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     os.chdir(before)
 
 
+@pytest.fixture
+def no_safety_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not told of news waits longer than any test: no look into the log makes up for it."""
+    monkeypatch.setattr("tasks.watch.SAFETY_SECONDS", 3600.0)
+    monkeypatch.setattr("tasks.activity.SAFETY_SECONDS", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A whole Darkroom with its sandbox, on a real socket, in a thread of its own; shared by all tests."""

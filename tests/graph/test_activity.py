@@ -13,7 +13,7 @@ import pytest
 from tests.clients import execute, generate, openai_images, start, subscribe
 from tests.server import LiveServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_safety_net")]
 SECONDS = 30
 
 ACTIVITY = """
@@ -41,6 +41,12 @@ async def follow(server: LiveServer, variables: dict[str, Any], enough: Any) -> 
     return told
 
 
+async def made(server: LiveServer, prompt: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The events of a new generation, to its end."""
+    async with asyncio.timeout(SECONDS):
+        return await generate(server, prompt, **parameters)
+
+
 def ended(task_id: str) -> Any:
     return lambda told: (
         told[-1]["__typename"] == "TaskChanged"
@@ -57,7 +63,7 @@ async def test_a_dashboard_sees_a_task_begin_and_end_with_counts(server: LiveSer
         return bool(task["id"]) and bool(ended(task["id"])(told))
 
     following = asyncio.create_task(follow(server, {}, enough))
-    await ready.wait()
+    await asyncio.wait_for(ready.wait(), SECONDS)
     task["id"] = await start(server, openai_images("On the wall [[sandbox: pause=0.1]]", partialImages=3))
     told = await following
 
@@ -76,7 +82,7 @@ async def test_a_dashboard_sees_a_task_begin_and_end_with_counts(server: LiveSer
 
 async def test_whoever_comes_back_with_a_cursor_has_missed_nothing(server: LiveServer) -> None:
     first = await follow(server, {}, lambda told: True)
-    task_id = (await generate(server, "While nobody looked"))[0]["task"]["id"]
+    task_id = (await made(server, "While nobody looked"))[0]["task"]["id"]
     told = await follow(server, {"after": first[0]["cursor"]}, ended(task_id))
 
     events = [event for one in told if one["__typename"] == "TaskChanged" for event in one["events"]]
@@ -93,10 +99,10 @@ async def test_a_late_dashboard_shares_the_stream_and_begins_with_a_marker_and_t
         return late.is_set()
 
     early = asyncio.create_task(follow(server, {}, until_late))
-    await ready.wait()
+    await asyncio.wait_for(ready.wait(), SECONDS)
     told = await follow(server, {}, lambda told: len(told) == 2)
     late.set()
-    await generate(server, "For both")
+    await made(server, "For both")
     await early
 
     assert [one["__typename"] for one in told] == ["ActivityStarted", "ActivityCounted"]
@@ -110,7 +116,7 @@ async def test_an_event_source_comes_back_with_the_cursor_as_its_last_event_id(s
     async with asyncio.timeout(SECONDS), httpx.AsyncClient(trust_env=False) as client:
         async with client.stream("GET", f"{server.url}/graphql", params={"query": query}, headers=headers) as stream:
             id = await _first(stream, "id: ")
-        await generate(server, "Between two streams")
+        await made(server, "Between two streams")
         headers["last-event-id"] = id
         async with client.stream("GET", f"{server.url}/graphql", params={"query": query}, headers=headers) as stream:
             async for line in stream.aiter_lines():
@@ -151,7 +157,7 @@ async def test_bad_arguments_are_explained(
 
 
 async def test_the_same_events_can_be_queried(server: LiveServer) -> None:
-    seen = await generate(server, "Asked for later", partialImages=1)
+    seen = await made(server, "Asked for later", partialImages=1)
     query = "query($id: ID!, $after: Int!) { task(id: $id) { events(after: $after) { id sequence } } }"
     answer = await execute(server, query, {"id": seen[0]["task"]["id"], "after": 2})
 

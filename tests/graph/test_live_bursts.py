@@ -28,8 +28,9 @@ from tests.clients import socket
 from tests.graph.raw import RawSocket, raw_socket
 from tests.graph.stage import Stage, staged, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_safety_net")]
 
+SECONDS = 20
 TASKS = 1500
 PROMPT = "x" * 5000
 QUERY = """
@@ -75,7 +76,7 @@ def burst(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Burst:
 async def all_of(messages: AsyncIterator[dict[str, Any]]) -> list[int]:
     """The numbers of the tasks that are told, to the last one, without a new beginning."""
     told: list[int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while not told or told[-1] != TASKS:
             event = (await anext(messages))["data"]["activity"]
             assert event["__typename"] == "TaskChanged", event
@@ -158,8 +159,9 @@ async def test_a_reader_that_is_too_far_behind_the_others_begins_anew_and_is_tol
         burst.begin.set()
         assert await all_of(quick) == list(range(1, TASKS + 1))
         assert 0 < stage.live.groups.kept.bytes < 110_000
-        while (event := (await anext(slow))["data"]["activity"])["__typename"] == "TaskChanged":
-            assert event["task"]["number"] < TASKS
+        async with asyncio.timeout(SECONDS):
+            while (event := (await anext(slow))["data"]["activity"])["__typename"] == "TaskChanged":
+                assert event["task"]["number"] < TASKS
 
     assert event == {"__typename": "ActivityStarted", "complete": False}
     await stage.is_left()
@@ -211,7 +213,7 @@ async def test_the_rest_of_the_server_goes_on_during_a_burst(stage: Stage, burst
     subscriber = await joined(stage, outlet, QUERY)
     await until(lambda: outlet.got == [1])
     burst.begin.set()
-    await count()
+    await asyncio.wait_for(count(), SECONDS)
     subscriber.leave()
 
     assert len(outlet.got) >= TASKS

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from providers.contract import Accepted, FinalImage, Submission
+from providers.contract import Accepted, FinalImage, ProviderEvent, Submission
 from providers.errors import FailureCode, ProviderError, Transport, UnavailableError
 from tasks.accounts import Accounts
 from tasks.circuit import CircuitStatus
@@ -128,5 +129,34 @@ async def test_a_probe_that_is_canceled_before_it_is_sent_lets_the_next_one_go(s
     await shelf.journal.claim(lost.id)
     with pytest.raises(LostTaskError):
         await run(shelf, Scripted([]), lost, at=at)
+
+    assert at.accounts.admits(ACCOUNT) is None
+
+
+class Silent(Scripted):
+    """A provider that has been sent the request and says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.sent = asyncio.Event()
+
+    async def run(self, *_: object, **__: object) -> AsyncGenerator[ProviderEvent, None]:
+        self.sent.set()
+        await asyncio.Event().wait()
+        yield Accepted(Submission())
+
+
+async def test_a_probe_that_is_stopped_after_it_was_sent_lets_the_next_one_go(shelf: Shelf) -> None:
+    at = workplace(shelf)
+    await broken(at.accounts)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    at.accounts._circuits[ACCOUNT]._clock = lambda: later
+    provider = Silent()
+    running = asyncio.create_task(run(shelf, provider, at=at))
+    await asyncio.wait_for(provider.sent.wait(), 10)
+    assert at.accounts.admits(ACCOUNT), "it is the probe"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
     assert at.accounts.admits(ACCOUNT) is None

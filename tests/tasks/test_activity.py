@@ -16,6 +16,7 @@ from providers.errors import Transport
 from tasks.activity import Activities, Activity, Counted, Started, TaskChanged
 from tasks.activity_log import ActivityLog, LoggedEvent, Position, position_of
 from tasks.counts import Counts
+from tasks.database import Database
 from tasks.events import Failed, NoticeGiven, Progressed, RetryScheduled, StatusChanged, Succeeded
 from tasks.failure import unknown_provider
 from tasks.feed import Feed
@@ -25,7 +26,7 @@ from tasks.status import TaskStatus
 from tasks.tables import TASKS
 from tests.tasks.conftest import Shelf
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_safety_net")]
 SECONDS = 20
 QUICK = 1000.0
 
@@ -191,7 +192,7 @@ async def test_a_row_that_committed_late_is_not_skipped(shelf: Shelf) -> None:
         asyncio.run_coroutine_threadsafe(commit.wait(), loop).result()
 
     dawdling = asyncio.create_task(shelf.database.write(dawdle))
-    await written.wait()
+    await asyncio.wait_for(written.wait(), SECONDS)
     await shelf.journal.append(early, NoticeGiven("early", None))
     before = await log.after(start)
     commit.set()
@@ -252,6 +253,32 @@ async def test_whoever_comes_from_a_node_that_has_read_further_has_missed_nothin
 
     assert first == Started(position, complete=True)
     assert {(task.id, 2)} <= events(told)
+
+
+class Looked(ActivityLog):
+    """A log that says when its end has been looked at."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.looked = asyncio.Event()
+
+    async def after(self, position: Position) -> Sequence[LoggedEvent]:
+        found = await super().after(position)
+        self.looked.set()
+        return found
+
+
+async def test_after_a_time_of_lost_hints_whoever_follows_is_told(shelf: Shelf) -> None:
+    deaf, log = Feed(), Looked(shelf.database)
+    async with aclosing(Activities(log, deaf, Counts(shelf.database)).follow(TaskFilter(), None, QUICK)) as stream:
+        await anext(stream)
+        await asyncio.wait_for(log.looked.wait(), SECONDS)
+        task = await shelf.claimed()
+        await succeed(shelf, task)
+        deaf.hint_all()
+        _, told = await following(stream, succeeded)
+
+    assert (task.id, 2) in events(told)
 
 
 async def _all(log: ActivityLog, count: int) -> list[Position]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from providers.contract import ProgressOrigin
-from tasks.errors import LostTaskError
+from tasks.errors import DatabaseUnavailableError, LostTaskError
 from tasks.events import ImageReady, NoticeGiven, Progressed, Succeeded
 from tasks.records import ImageKind, ImageRecord
 from tasks.status import TaskStatus
@@ -42,6 +42,26 @@ async def test_a_worker_that_lost_its_task_cannot_write(shelf: Shelf) -> None:
     row = await shelf.history.task(stale.id)
     assert row is not None
     assert row.status is TaskStatus.QUEUED
+
+
+async def test_what_another_run_wrote_is_not_taken_for_a_commit_whose_answer_was_lost(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale, same = await shelf.claimed(), NoticeGiven("both say this", None)
+    write = shelf.database.write
+
+    async def lose(_: object) -> None:
+        monkeypatch.setattr(shelf.database, "write", write)
+        current = await shelf.journal.claim(stale.id)
+        assert current is not None
+        await shelf.journal.append(current, same)
+        raise DatabaseUnavailableError("the connection was lost")
+
+    monkeypatch.setattr(shelf.database, "write", lose)
+    with pytest.raises(LostTaskError):
+        await shelf.journal.append(stale, same)
+
+    assert await sequences(shelf, stale.id) == [1, 2]
 
 
 async def test_nothing_happens_after_the_end(shelf: Shelf) -> None:

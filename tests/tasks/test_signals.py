@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
 from tasks.database import Database
+from tasks.events import NoticeGiven
+from tasks.feed import Feed
+from tasks.journal import Journal
 from tasks.signals import Signals
 from tests.postgres import PostgresServer, postgres
+from tests.tasks import node as whole
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_safety_net")]
+SECONDS = 20
 
 
 class Node:
@@ -39,7 +44,7 @@ class Node:
 
     async def next(self) -> str:
         """The next hint."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             return await self.heard.get()
 
 
@@ -116,7 +121,7 @@ async def test_after_a_restart_of_the_database_a_node_hears_again_and_knows_that
         async with nodes(url, url) as (one, other):
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(server.start)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS):
                 await other.gaps.get()
             await one.say("after the restart")
 
@@ -129,11 +134,48 @@ async def test_a_node_that_starts_while_the_database_is_away_hears_as_soon_as_it
         server.stop()
         async with nodes(url, url) as (one, other):
             await asyncio.to_thread(server.start)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS):
                 await other.gaps.get()
             await one.say("hello")
 
             assert await other.next() == "hello"
+
+
+async def test_whoever_watches_a_task_is_told_of_what_happened_while_its_node_could_not_hear(
+    postgres_server: PostgresServer, postgres_with_tables: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf, hears = asyncio.Event(), asyncio.Event()
+    async with (
+        whole.vendor(tmp_path) as studio,
+        whole.node(studio, tmp_path, postgres_with_tables, works=False) as api,
+        nodes(postgres_with_tables) as (other,),
+        asyncio.timeout(SECONDS),
+    ):
+        task = await api.start(whole.order("tiny"))
+        async with aclosing(api.watch(task.id)) as events:
+            assert (await anext(events)).sequence == 1
+            second = asyncio.create_task(anext(events))
+            signals, connect = api._signals, api._signals._connect
+
+            async def connect_later() -> None:
+                deaf.set()
+                await hears.wait()
+                await connect()
+
+            monkeypatch.setattr(signals, "_connect", connect_later)
+            assert signals._connection is not None
+            with postgres_server.connection() as connection:
+                connection.execute("select pg_terminate_backend(%s)", [signals._connection.info.backend_pid])
+            await deaf.wait()
+            journal = Journal(other.database, Feed(), other.signals)
+            claimed = await journal.claim(task.id)
+            assert claimed is not None
+            await journal.append(claimed, NoticeGiven("nobody hears this", None))
+            await other.signals.close()
+            assert not second.done()
+            hears.set()
+
+            assert (await second).sequence == 2
 
 
 async def test_nothing_is_left_connected_after_closing(postgres_server: PostgresServer, postgres_url: str) -> None:

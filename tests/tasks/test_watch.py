@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -15,7 +16,18 @@ from tasks.status import TaskStatus
 from tasks.watch import watch
 from tests.tasks.conftest import Shelf
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_safety_net")]
+SECONDS = 20
+
+
+@asynccontextmanager
+async def watching(
+    shelf: Shelf, task: TaskRecord, after: int = 0, *, history: History | None = None, read_at: int | None = None
+) -> AsyncIterator[AsyncGenerator[TaskEvent, None]]:
+    """Watch a task in a block that takes too long when no news comes."""
+    events = watch(shelf.feed, history or shelf.history, task.id, after, read_at=read_at)
+    async with asyncio.timeout(SECONDS), aclosing(events):
+        yield events
 
 
 async def write(shelf: Shelf, task: TaskRecord, count: int) -> None:
@@ -29,9 +41,9 @@ async def test_a_reader_sees_every_event_once_whenever_it_comes(shelf: Shelf) ->
 
     async def read(wait_for: int) -> list[int]:
         if wait_for:
-            async with aclosing(watch(shelf.feed, shelf.history, task.id, after=wait_for - 1)) as events:
+            async with watching(shelf, task, after=wait_for - 1) as events:
                 await anext(events)
-        async with aclosing(watch(shelf.feed, shelf.history, task.id)) as events:
+        async with watching(shelf, task) as events:
             return [event.sequence async for event in events]
 
     readers = [asyncio.create_task(read(count)) for count in (0, 0, 3, 10, 25, 40)]
@@ -43,7 +55,7 @@ async def test_a_reader_sees_every_event_once_whenever_it_comes(shelf: Shelf) ->
 async def test_a_reader_that_stops_reading_costs_little_and_still_misses_nothing(shelf: Shelf) -> None:
     task = await shelf.claimed()
     seen: list[int] = []
-    async with aclosing(watch(shelf.feed, shelf.history, task.id)) as events:
+    async with watching(shelf, task) as events:
         async for event in events:
             seen.append(event.sequence)
             if event.sequence == 1:
@@ -53,7 +65,7 @@ async def test_a_reader_that_stops_reading_costs_little_and_still_misses_nothing
 
 async def test_a_reader_that_leaves_is_forgotten(shelf: Shelf) -> None:
     task = await shelf.claimed()
-    async with aclosing(watch(shelf.feed, shelf.history, task.id)) as events:
+    async with watching(shelf, task) as events:
         await anext(events)
         assert shelf.feed.subscribers == 1
     assert shelf.feed.subscribers == 0
@@ -62,7 +74,7 @@ async def test_a_reader_that_leaves_is_forgotten(shelf: Shelf) -> None:
 async def test_watching_an_ended_task_from_its_end_is_over_at_once(shelf: Shelf) -> None:
     task = await shelf.claimed()
     await write(shelf, task, 1)
-    async with aclosing(watch(shelf.feed, shelf.history, task.id, after=3)) as events:
+    async with watching(shelf, task, after=3) as events:
         assert [event async for event in events] == []
 
 
@@ -81,7 +93,7 @@ class Looks(History):
 async def test_who_has_just_read_the_log_does_not_read_it_again(shelf: Shelf) -> None:
     task, history = await shelf.claimed(), Looks(shelf.database)
     mark = shelf.feed.mark
-    async with aclosing(watch(shelf.feed, history, task.id, after=1, read_at=mark)) as events:
+    async with watching(shelf, task, after=1, read_at=mark, history=history) as events:
         first = asyncio.create_task(anext(events))
         await asyncio.sleep(0)
         assert shelf.feed.subscribers == 1
@@ -98,7 +110,7 @@ async def test_news_between_reading_and_listening_is_not_missed(shelf: Shelf, ot
     await write(shelf, task, 3)
     for number in range(others):
         shelf.feed.hint(f"other {number}")
-    async with aclosing(watch(shelf.feed, shelf.history, task.id, after=1, read_at=mark)) as events:
+    async with watching(shelf, task, after=1, read_at=mark) as events:
         assert [event.sequence async for event in events] == [2, 3, 4, 5]
 
 
@@ -106,7 +118,7 @@ async def test_after_a_time_of_lost_hints_the_log_is_read(shelf: Shelf) -> None:
     task, history = await shelf.claimed(), Looks(shelf.database)
     mark = shelf.feed.mark
     shelf.feed.hint_all()
-    async with aclosing(watch(shelf.feed, history, task.id, after=0, read_at=mark)) as events:
+    async with watching(shelf, task, after=0, read_at=mark, history=history) as events:
         assert (await anext(events)).sequence == 1
 
     assert history.looks == 1
