@@ -53,3 +53,5 @@ def configure(format: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "alembic", "uvicorn", "strawberry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # `graph.http` says the same of a refused websocket, with the name of the setting.
+    logging.getLogger("strawberry.ws").setLevel(logging.ERROR)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import Annotated
 
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from graph import origins
 from providers.described import DescribedEnum
 
 
@@ -32,8 +35,9 @@ class ServerSettings(BaseSettings):
     """Where clients reach this server, for picture links, like `https://darkroom.example.com`.
     Default: whatever host they asked for."""
 
-    allowed_origins: list[str] = []
-    """Web pages of these origins may use this server, as a JSON list like `["https://app.example.com"]`."""
+    allowed_origins: Annotated[list[str], NoDecode] = []
+    """Web pages of these origins may use this server, like `https://app.example.com`; commas between several, `*` for
+    all."""
 
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     """The largest GraphQL request, in bytes; also the largest websocket message from a client."""
@@ -65,6 +69,16 @@ class ServerSettings(BaseSettings):
 
     log_format: LogFormat = LogFormat.TEXT
     """`text` for a person, `json` for a log collector."""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return origins.listed(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normal(cls, value: list[str]) -> list[str]:
+        return [origins.normal(one) for one in value]
 
     @field_validator("public_url", "sandbox_url")
     @classmethod
