@@ -13,10 +13,11 @@ import resolvers.purchases
 import resolvers.retries
 import tasks.failure
 from graph.context import Info
-from graph.errors import Error, ErrorCode, IdempotencyConflictError, ValidationError
+from graph.errors import Error, ErrorCode, IdempotencyConflictError, RequestError, ValidationError
 from graph.ids import key
 from graph.inputs import RetryTaskInput, StartGenerationInput
 from graph.query import unknown
+from graph.types.cancellation import Cancellation, cancellation_of
 from graph.types.failure import Failure, failure_of
 from graph.types.image import Image, image_of
 from graph.types.task import Task, task_of
@@ -47,7 +48,7 @@ class PurchaseImageSuccess:
 
 
 @strawberry.type(
-    description="The wish to cancel has been carried out, as far as that is possible; `task.cancellation` says what it "
+    description="The wish to cancel has been carried out, as far as that is possible; `cancellation` says what it "
     "achieved."
 )
 class CancelTaskSuccess:
@@ -56,6 +57,10 @@ class CancelTaskSuccess:
     task: Task = strawberry.field(
         description="The task as it is now. It is what it was when it had ended before. While its `status` is not a "
         "last one, the wish is recorded, and is carried out as soon as the server that runs the task can."
+    )
+    cancellation: Cancellation | None = strawberry.field(
+        description="What it achieved: `TOO_LATE` where the task had ended before, by itself. Null while the wish is "
+        "only recorded."
     )
 
 
@@ -66,9 +71,13 @@ class RetryTaskSuccess:
     task: Task = strawberry.field(description="The new task. Its `retriedFrom` is the old one.")
 
 
-@strawberry.type(description="There is nothing with this id.")
+@strawberry.type(description="There is nothing with this id, or it is no id of what it should be.")
 class NotFoundError(Error):
     """An id of nothing."""
+
+
+def _not_found(why: RequestError) -> NotFoundError:
+    return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(why))
 
 
 @strawberry.type(description="The picture cannot be bought.")
@@ -153,10 +162,16 @@ class Mutation:
         input: Annotated[CancelTaskInput, strawberry.argument(description="Which task to cancel.")],
     ) -> CancelTaskResult:
         """From whatever node."""
-        record = await resolvers.cancellations.cancel_task(info.context.darkroom, key(input.id, "Task"))
+        try:
+            record = await resolvers.cancellations.cancel_task(info.context.darkroom, key(input.id, "Task"))
+        except RequestError as exc:
+            return _not_found(exc)
         if record is None:
-            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "task")))
-        return CancelTaskSuccess(task=task_of(record))
+            return _not_found(unknown(input.id, "task"))
+        achieved = resolvers.cancellations.achieved(record)
+        return CancelTaskSuccess(
+            task=task_of(record), cancellation=None if achieved is None else cancellation_of(achieved)
+        )
 
     @strawberry.mutation(
         description="Start a task again that ended without all its pictures, as a new task that asks only for the "
@@ -175,8 +190,10 @@ class Mutation:
             )
         except errors.NotRetryableError as exc:
             return NotRetryableError(code=ErrorCode.NOT_RETRYABLE, message=str(exc))
+        except RequestError as exc:
+            return _not_found(exc)
         if record is None:
-            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "task")))
+            return _not_found(unknown(input.id, "task"))
         return RetryTaskSuccess(task=task_of(record))
 
     @strawberry.mutation(
@@ -196,6 +213,8 @@ class Mutation:
         except ProviderError as exc:
             failure = failure_of(tasks.failure.failure_of(exc))
             return ProviderFailedError(code=ErrorCode.PROVIDER_FAILED, message=exc.message, failure=failure)
+        except RequestError as exc:
+            return _not_found(exc)
         if record is None:
-            return NotFoundError(code=ErrorCode.NOT_FOUND, message=str(unknown(input.id, "picture")))
+            return _not_found(unknown(input.id, "picture"))
         return PurchaseImageSuccess(image=image_of(record))

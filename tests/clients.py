@@ -64,7 +64,10 @@ CANCEL = """
 mutation($id: ID!) {
   cancelTask(input: { id: $id }) {
     __typename
-    ... on CancelTaskSuccess { task { id status cancellation { outcome billed transport message } } }
+    ... on CancelTaskSuccess {
+      task { id status cancellation { outcome billed transport message } }
+      cancellation { outcome billed transport message }
+    }
     ... on Error { code message }
   }
 }

@@ -91,9 +91,9 @@ async def test_the_cancel_example_can_be_pasted(server: LiveServer) -> None:
     task_id = await start(server, openai_images("A pond [[sandbox: latency=1]]"))
     answer = await execute(server, example("Cancel"), {"id": task_id})
 
-    task = answer["data"]["cancelTask"]["task"]
-    assert task["status"] == "CANCELED"
-    assert task["cancellation"]["outcome"] in ("NEVER_SENT", "ABANDONED")
+    result = answer["data"]["cancelTask"]
+    assert result["task"]["status"] == "CANCELED"
+    assert result["cancellation"]["outcome"] in ("NEVER_SENT", "ABANDONED")
 
 
 async def test_the_retry_example_can_be_pasted(server: LiveServer) -> None:

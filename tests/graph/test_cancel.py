@@ -20,7 +20,6 @@ from tests.clients import (
     cancel,
     charges,
     eventually,
-    execute,
     openai_images,
     placewise,
     start,
@@ -232,13 +231,34 @@ async def test_what_has_ended_stays_as_it_is(server: LiveServer) -> None:
     assert [await task(server, task_id) for task_id in (succeeded, failed)] == before
 
 
-async def test_an_unknown_task_is_data_and_a_broken_id_is_an_error(server: LiveServer) -> None:
-    assert (await cancel(server, encode("Task", "0" * 32)))["code"] == "NOT_FOUND"
-    query = 'mutation { cancelTask(input: { id: "nonsense" }) { __typename } }'
-    assert (await execute(server, query))["errors"][0]["extensions"]["code"] == "INVALID_ID"
-    picture = encode("Image", "0" * 32)
-    answer = await execute(server, f'mutation {{ cancelTask(input: {{ id: "{picture}" }}) {{ __typename }} }}')
-    assert answer["errors"][0]["extensions"]["code"] == "INVALID_ID"
+async def test_to_cancel_what_has_ended_is_too_late_and_says_so(server: LiveServer) -> None:
+    succeeded, failed = (
+        await start(server, openai_images("A well")),
+        await start(server, placewise("[[sandbox: status=400]]")),
+    )
+    for task_id, status, billed in ((succeeded, "SUCCEEDED", True), (failed, "FAILED", False)):
+        await watch(server, task_id)
+        result = await cancel(server, task_id)
+
+        assert (result["cancellation"]["outcome"], result["cancellation"]["billed"]) == ("TOO_LATE", billed)
+        assert status in result["cancellation"]["message"]
+        assert result["task"]["cancellation"] is None, "the task itself was not canceled"
+
+
+async def test_what_canceling_achieved_is_beside_the_task_too(server: LiveServer) -> None:
+    task_id = await start(server, openai_images("A lane [[sandbox: pause=0.3]]", partialImages=1))
+    await until(server, task_id, "RUNNING")
+    result = await cancel(server, task_id)
+
+    assert result["cancellation"]["outcome"] == "ABANDONED"
+    assert result["cancellation"] == result["task"]["cancellation"]
+
+
+async def test_an_unknown_task_is_data_and_so_is_a_broken_id(server: LiveServer) -> None:
+    for id in (encode("Task", "0" * 32), "nonsense", "", encode("Image", "0" * 32)):
+        result = await cancel(server, id)
+        assert (result["__typename"], result["code"]) == ("NotFoundError", "NOT_FOUND")
+        assert "is not a valid id" in result["message"] or "Query `tasks`" in result["message"]
 
 
 async def test_leaving_never_cancels(server: LiveServer) -> None:

@@ -120,7 +120,8 @@ async def test_what_cannot_be_retried_says_why(server: LiveServer) -> None:
     assert "pictures are here" in complete["message"]
     assert (early["__typename"], early["code"]) == ("NotRetryableError", "NOT_RETRYABLE")
     assert "cancel it first" in early["message"]
-    assert (await retry(server, encode("Task", "0" * 32)))["__typename"] == "NotFoundError"
+    for id in (encode("Task", "0" * 32), "nonsense", encode("Image", "0" * 32)):
+        assert (await retry(server, id))["__typename"] == "NotFoundError"
     assert invalid["__typename"] == "ValidationError"
     assert invalid["problems"][0]["path"][-1] == "idempotencyKey"
 

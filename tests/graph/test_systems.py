@@ -105,10 +105,11 @@ async def test_what_is_here_in_full_is_not_bought_again(server: LiveServer) -> N
     task_id = await start(server, placewise())
     await watch(server, task_id)
     final = (await images_of(server, task_id))[0]
-    nothing = (await execute(server, PURCHASE, {"id": encode("Image", "0" * 32)}))["data"]["purchaseImage"]
+    nobodys = [encode("Image", "0" * 32), "nonsense", task_id]
+    nothing = [(await execute(server, PURCHASE, {"id": id}))["data"]["purchaseImage"] for id in nobodys]
     whole = (await execute(server, PURCHASE, {"id": final["id"]}))["data"]["purchaseImage"]
 
-    assert nothing["code"] == "NOT_FOUND"
+    assert [one["code"] for one in nothing] == ["NOT_FOUND"] * 3
     assert whole["image"]["id"] == final["id"]
 
 
