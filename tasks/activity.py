@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tasks.activity_log import PAGE, ActivityLog, LoggedEvent, Position
-from tasks.counts import Counts, TaskCounts
+from tasks.counts import Counts, Recount, TaskCounts
 from tasks.events import PartialImageReady, Progressed, TaskEvent
 from tasks.feed import Feed
 from tasks.history import TaskFilter, matches
@@ -29,8 +29,6 @@ MOST_TASKS = 10_000
 """Tasks with news that a follower holds. One with more begins anew, and is told so."""
 MOST_PAGES = 40
 """How far back in the log somebody can resume; further back, looking at the history is quicker."""
-COUNT_SECONDS = 2.0
-"""The shortest time between two counts for a follower."""
 SETTLING_SECONDS = 0.05
 """How soon to look again after something was committed that an older transaction still hides (PostgreSQL)."""
 SAFETY_SECONDS = 5.0
@@ -195,25 +193,28 @@ class Activities:
         self, follower: Follower, filter: TaskFilter, told: Position, pause: float
     ) -> AsyncGenerator[Activity, None]:
         loop = asyncio.get_running_loop()
-        counted, changed = -COUNT_SECONDS, True
+        recount = Recount()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(counted + COUNT_SECONDS if changed else None):
+                async with asyncio.timeout_at(recount.due):
                     await follower.arrived.wait()
             began, position, news = loop.time(), follower.seen, follower.take()
             if news is None:
-                told, changed, news = position, True, []
+                told, news = position, []
+                recount.change()
                 yield Started(told, complete=False)
-            changed = changed or bool(news)
+            if news:
+                recount.change()
             # The counts come behind the first change: whoever is cut off after two messages comes forward, too.
             changes: list[TaskChanged | None] = [*changes_of(news, position)]
             for change in changes or [None]:
                 if change is not None:
                     told = change.position
                     yield change
-                if changed and loop.time() - counted >= COUNT_SECONDS:
-                    counted, changed = loop.time(), False
-                    yield Counted(told, await patiently(partial(self._counts.of, filter)))
+                if recount.due is not None and (at := loop.time()) >= recount.due:
+                    counts = await patiently(partial(self._counts.of, filter))
+                    if recount.counted(at, counts):
+                        yield Counted(told, counts)
             if news:
                 await asyncio.sleep(max(began + pause - loop.time(), 0))
 

@@ -19,7 +19,11 @@ from tasks.status import TERMINAL, TaskStatus
 from tasks.tables import TASKS
 
 RECENTLY = timedelta(hours=1)
-"""How far back the tasks that have ended are counted."""
+"""How long a task is counted after it has ended."""
+COUNT_SECONDS = 2.0
+"""The shortest time between two counts for somebody who watches."""
+RECOUNT_SECONDS = 60.0
+"""How long a count is good for when nothing happens, while there are tasks in it that have ended."""
 TOGETHER_SECONDS = 0.1
 """How long those who want to know the same are waited for."""
 
@@ -30,6 +34,33 @@ class TaskCounts:
 
     by_status: Counter[TaskStatus]
     median_wait: float | None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether they stay as they are until something happens."""
+        return not any(self.by_status[status] for status in TERMINAL)
+
+
+class Recount:
+    """When somebody who watches counts again: at `due`, in the time of the event loop; never, if that is None."""
+
+    def __init__(self) -> None:
+        self.due: float | None = -COUNT_SECONDS
+        self._at = -COUNT_SECONDS
+        self._known: TaskCounts | None = None
+        self._changed = True
+
+    def change(self) -> None:
+        """Something has happened to the tasks."""
+        self._changed = True
+        self.due = self._at + COUNT_SECONDS
+
+    def counted(self, at: float, counts: TaskCounts) -> bool:
+        """Take what was counted; whether it is worth telling. `at` is when that was begun."""
+        tell = self._changed or counts != self._known
+        self._at, self._known, self._changed = at, counts, False
+        self.due = None if counts.lasting else at + RECOUNT_SECONDS
+        return tell
 
 
 class Counts:
@@ -47,7 +78,7 @@ class Counts:
         )
 
     async def of(self, filter: TaskFilter) -> TaskCounts:
-        """The tasks that match and have not ended, and those that match and were started in the last hour.
+        """The tasks that match and have not ended, and those that match and have ended in the last hour.
 
         Whoever asks for the same at about the same moment gets the same answer, which is looked for after all of them
         have asked: a thousand dashboards cost as much as one.
@@ -64,12 +95,12 @@ class Counts:
         finally:
             del self._counting[filter.key]
         recent = (
-            # Only with the project out of its sight does SQLite take the index that leads to the newest tasks.
+            # Only with the project out of its sight does SQLite take the indexes that lead to these few tasks.
             TASKS.c.project.concat("") == self._project,
             *chosen(filter),
             or_(
                 TASKS.c.status.in_(set(TaskStatus) - TERMINAL),
-                and_(TASKS.c.status.in_(TERMINAL), TASKS.c.created_at >= now() - RECENTLY),
+                and_(TASKS.c.status.in_(TERMINAL), TASKS.c.finished_at >= now() - RECENTLY),
             ),
         )
         return await self._database.read(lambda connection: self._of(connection, recent))

@@ -110,6 +110,7 @@ class TaskRecord(SQLModel, table=True):
         Index(None, "provider", "status", "turn"),
         Index(None, "provider", "turn"),
         Index(None, "status", "created_at"),
+        Index(None, "status", "finished_at"),
         KEEP_COUNTING,
     )
 

@@ -59,15 +59,19 @@ class StatusCount:
     count: int = strawberry.field(description="How many tasks are in it.")
 
 
-@strawberry.type(description="How many tasks there are in each state. Comes at most every two seconds.")
+@strawberry.type(
+    description="How many tasks there are in each state. Comes at most every two seconds; on a quiet server when tasks "
+    "that have ended are no longer counted, within about a minute."
+)
 class ActivityCounted(ActivityEvent):
     """The counters of a dashboard."""
 
     counts: list[StatusCount] = strawberry.field(
-        description="Every state: all tasks that have not ended, and those that were started in the last hour and have."
+        description="Every state: all tasks that have not ended, and those that have ended in the last hour."
     )
     median_wait: float | None = strawberry.field(
-        description="How many seconds half of them waited in the queue at most; null where none has been sent."
+        description="How many seconds half of those that have been sent waited in the queue at most; null where none "
+        "has been sent."
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, event
 from tasks.counts import RECENTLY, Counts
 from tasks.history import TaskFilter
 from tasks.records import now
-from tasks.status import TaskStatus
+from tasks.status import TERMINAL, TaskStatus
 from tasks.tables import TASKS, new_task, row_of
 from tests.tasks.conftest import Shelf
 
@@ -21,13 +21,16 @@ pytestmark = pytest.mark.anyio
 
 
 async def kept(shelf: Shelf, tasks: Iterable[tuple[TaskStatus, float, float | None]], provider: str = "a") -> None:
-    """Tasks with a state, an age in hours, and how many seconds they waited, if they have been sent."""
+    """Tasks with a state, how many hours ago they ended, or began if they have not ended, and how many seconds they
+    waited, if they have been sent."""
     rows = []
     for status, hours, wait in tasks:
-        created = now() - hours * RECENTLY
-        submitted = None if wait is None else created + timedelta(seconds=wait)
+        at = now() - hours * RECENTLY
+        waited = timedelta(seconds=wait or 0)
+        created, finished = (at - waited, at) if status in TERMINAL else (at, None)
+        submitted = None if wait is None else created + waited
         task = new_task(provider=provider, sandbox=True, request={}, prompt="x", fingerprint="x", status=status)
-        rows.append(row_of(task) | {"created_at": created, "submitted_at": submitted})
+        rows.append(row_of(task) | {"created_at": created, "submitted_at": submitted, "finished_at": finished})
     await shelf.database.write(lambda connection: connection.execute(TASKS.insert(), rows))
 
 
@@ -60,6 +63,16 @@ async def test_what_has_not_ended_counts_always_and_what_has_ended_for_an_hour(s
     assert of_a.median_wait == pytest.approx(1.5, abs=0.002)
     assert succeeded.by_status == {TaskStatus.SUCCEEDED: 2, TaskStatus.QUEUED: 1}
     assert succeeded.median_wait == pytest.approx((1.5 + 0.125) / 2, abs=0.002)
+
+
+async def test_a_task_that_took_longer_than_an_hour_counts_when_it_has_ended_and_so_does_how_long_it_waited(
+    shelf: Shelf,
+) -> None:
+    await kept(shelf, [(TaskStatus.SUCCEEDED, 0.1, 7200.0), (TaskStatus.FAILED, 0.9, 9000.0)])
+    found = await Counts(shelf.database).of(TaskFilter())
+
+    assert found.by_status == {TaskStatus.SUCCEEDED: 1, TaskStatus.FAILED: 1}
+    assert found.median_wait == pytest.approx(8100, abs=0.002)
 
 
 async def test_where_nothing_has_been_sent_there_is_no_wait(shelf: Shelf) -> None:
@@ -102,8 +115,8 @@ async def test_an_old_history_is_not_read(shelf: Shelf) -> None:
     plans = await asked(shelf, "EXPLAIN QUERY PLAN ")
     reads = [[row.detail for row in plan if row.detail.startswith(("SCAN", "SEARCH"))] for plan in plans]
 
-    by_time = "SEARCH task USING INDEX ix_task_status_task_created_at"
-    assert reads == [[f"{by_time} (status=?)", f"{by_time} (status=? AND created_at>?)"]] * 2
+    by_time = "SEARCH task USING INDEX ix_task_status_task_finished_at"
+    assert reads == [[f"{by_time} (status=?)", f"{by_time} (status=? AND finished_at>?)"]] * 2
 
 
 async def test_a_thousand_who_ask_at_once_cost_one_look_per_filter(shelf: Shelf) -> None:
