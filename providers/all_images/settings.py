@@ -67,6 +67,10 @@ class AllImagesSettings(LimitSettings):
     lookup_seconds: float = Field(default=10, ge=0, le=600)
     """How long to look for a generation whose creation got no answer, before its outcome is called unknown."""
 
+    doubt_seconds: float = Field(default=300, ge=0)
+    """How long a generation that is suddenly unknown, or done without pictures that can be had, is looked at again
+    before that is believed. With the sandbox 1 unless this is set."""
+
     connect_timeout_seconds: float = Field(default=5, gt=0)
     """How long to wait for a connection."""
 
@@ -124,7 +128,12 @@ class AllImagesSettings(LimitSettings):
     def nearby(self, pace: float) -> AllImagesSettings:
         """The same for an API on this machine that takes `pace` seconds per stage: impatient where nothing was set."""
         first = min(1.0, max(0.02, pace / 3))
-        quick = {"poll_first_seconds": first, "poll_longest_seconds": max(2 * first, 0.1), "lookup_seconds": 1.0}
+        quick = {
+            "poll_first_seconds": first,
+            "poll_longest_seconds": max(2 * first, 0.1),
+            "lookup_seconds": 1.0,
+            "doubt_seconds": 1.0,
+        }
         if {"poll_first_seconds", "poll_longest_seconds"} & self.model_fields_set:
             del quick["poll_first_seconds"], quick["poll_longest_seconds"]
         return self.model_copy(

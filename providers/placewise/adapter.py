@@ -1,8 +1,8 @@
 """Speaks Placewise's `generate_image` over httpx, to an account or to the sandbox.
 
 The order is sent exactly once; the answer to it is only a task id (contract placewise §3). What happens then depends
-on the configured result channel: nothing, asking for the result, or being told (`watching`). Watching starts from the
-task id alone, so any process can go on with it, and it never posts.
+on the configured result channel: nothing, asking for it (`watching`), or being told (`listening`). Both start from the
+task id alone, so any process can go on with them, and they never post.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from providers.http import async_client, is_loopback
 from providers.links import LinkFetcher, LinkLimits
 from providers.placewise.channel import NoChannel, PollChannel, PushChannel
 from providers.placewise.errors import FailedError, Speaker, not_answered, refusal
+from providers.placewise.listening import Push, not_reachable
 from providers.placewise.reports import PictureSource
 from providers.placewise.request import PlacewiseRequest
 from providers.placewise.rules import PREFIX
 from providers.placewise.settings import CREATE_PATH, Encoding, PlacewiseSettings
-from providers.placewise.watching import Poll, listen, not_reachable
+from providers.placewise.watching import Poll
 
 DOCUMENTED = Capabilities(
     max_images=1,
@@ -188,7 +189,7 @@ class Placewise:
             case PushChannel() as channel:
                 if callback is None:
                     raise not_reachable(self._speaker)
-                return listen(channel, self._source, callback, end=self._end(submission, channel.deadline))
+                return Push(channel, self._source, callback, end=self._end(submission, channel.deadline)).events()
             case _:
                 return _nothing()
 

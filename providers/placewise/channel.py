@@ -60,13 +60,16 @@ class NoChannel:
 
 @dataclass(frozen=True, slots=True)
 class PollChannel:
-    """A URL is asked every `interval` seconds, for `deadline` seconds after acceptance."""
+    """A URL is asked every `interval` seconds, for `deadline` seconds after acceptance. What looks like the end of a
+    task, and may be a passing oddity, is believed when it has stayed so for `doubt` seconds.
+    """
 
     url: str
     """With `{id}` where the task id goes. Absolute, or beginning with a slash: then below the base URL."""
     shape: ReportShape
     interval: float
     deadline: float
+    doubt: float
 
     def url_of(self, task_id: str, base_url: str) -> str:
         """The address that knows about `task_id`."""
@@ -97,11 +100,13 @@ _ASSUMED_SHAPE = ReportShape(
     reason="/image_generation_task/error",
 )
 _ASSUMED_POLL = PollChannel(
-    url="/v1/ml/general/image_generation_tasks/{id}", shape=_ASSUMED_SHAPE, interval=0.5, deadline=0
+    url="/v1/ml/general/image_generation_tasks/{id}", shape=_ASSUMED_SHAPE, interval=0.5, deadline=0, doubt=3
 )
 
 
-def assumed(kind: ResultChannel | None, *, interval: float | None, deadline: float) -> Channel:
+def assumed(
+    kind: ResultChannel | None, *, interval: float | None, deadline: float, doubt: float | None = None
+) -> Channel:
     """The simulator's channel of that kind; polling where nobody says."""
     match kind:
         case ResultChannel.NONE:
@@ -109,7 +114,12 @@ def assumed(kind: ResultChannel | None, *, interval: float | None, deadline: flo
         case ResultChannel.PUSH:
             return PushChannel(shape=_ASSUMED_SHAPE, deadline=deadline, header=ASSUMED_CALLBACK_HEADER)
         case _:
-            return replace(_ASSUMED_POLL, interval=interval or _ASSUMED_POLL.interval, deadline=deadline)
+            return replace(
+                _ASSUMED_POLL,
+                interval=interval or _ASSUMED_POLL.interval,
+                deadline=deadline,
+                doubt=_ASSUMED_POLL.doubt if doubt is None else doubt,
+            )
 
 
 def _text(value: JsonValue) -> str | None:

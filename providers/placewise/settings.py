@@ -152,6 +152,11 @@ class PlacewiseSettings(LimitSettings, PlacewiseRules):
     deadline_seconds: float = Field(default=3600, gt=0)
     """How long after acceptance the result is waited for."""
 
+    doubt_seconds: float | None = Field(default=None, ge=0)
+    """For `poll`: how long an accepted task that is unknown (404), or finished without a picture that can be had, is
+    asked for again before that is believed; 300 when unset, 3 in the sandbox. Raise it where the address is unknown
+    until the picture is there."""
+
     callback_header: Name | None = None
     """For `push`: the request header in which the vendor is told the callback URL of the task."""
 
@@ -258,12 +263,23 @@ class PlacewiseSettings(LimitSettings, PlacewiseRules):
     def channel(self) -> Channel:
         """How results are obtained: as configured, or for the sandbox in its own way."""
         if self.base_url is None:
-            return assumed(self.results, interval=self.poll_interval_seconds, deadline=self.deadline_seconds)
+            return assumed(
+                self.results,
+                interval=self.poll_interval_seconds,
+                deadline=self.deadline_seconds,
+                doubt=self.doubt_seconds,
+            )
         shape = ReportShape(
             self.status_pointer, self.done_values, self.failed_values, self.image_pointer, self.reason_pointer
         )
         if self.results is ResultChannel.POLL and self.poll_url_template is not None:
-            return PollChannel(self.poll_url_template, shape, self.poll_interval_seconds or 5, self.deadline_seconds)
+            return PollChannel(
+                self.poll_url_template,
+                shape,
+                interval=self.poll_interval_seconds or 5,
+                deadline=self.deadline_seconds,
+                doubt=300 if self.doubt_seconds is None else self.doubt_seconds,
+            )
         if self.results is ResultChannel.PUSH:
             return PushChannel(shape, self.deadline_seconds, self.callback_header, self.callback_field)
         return NoChannel()

@@ -27,6 +27,7 @@ def account(url: str, **settings: object) -> AllImages:
         "poll_longest_seconds": 0.02,
         "lookup_seconds": 0.2,
         "deadline_seconds": 20,
+        "doubt_seconds": 0,
         "download_seconds": 2,
     }
     return AllImages(

@@ -199,6 +199,26 @@ async def test_an_id_the_vendor_does_not_know_yet_is_looked_at_again() -> None:
     assert outcome.failure().transport is Transport.ACCEPTED
 
 
+async def test_a_generation_that_is_unknown_while_the_vendor_is_updated_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcome, _ = await made(Vendor(generation(2), *[NOT_FOUND] * 10, generation(3, 1)), doubt_seconds=60)
+    assert outcome.error is None
+    assert len(outcome.finals) == 1
+    outcome, _ = await made(Vendor(generation(3), *[generation(3)] * 10, generation(3, 1)), doubt_seconds=60)
+    assert outcome.error is None
+    monkeypatch.setattr("providers.all_images.watch._BELIEVED_AFTER", 1)
+    outcome, _ = await made(Vendor(NOT_FOUND), doubt_seconds=60, deadline_seconds=0.1)
+    assert isinstance(outcome.failure(), ResultUnavailableError), "the deadline ends the doubt"
+
+
+async def test_what_the_last_look_found_is_told_when_it_could_not_be_believed_yet() -> None:
+    outcome, _ = await made(Vendor(NOT_FOUND), doubt_seconds=60, deadline_seconds=0.001)
+    failure = outcome.failure()
+    assert isinstance(failure, TimedOutError)
+    assert "does not know generation g" in failure.message
+
+
 async def test_a_preview_that_cannot_be_fetched_at_first_is_fetched_at_the_next_look() -> None:
     vendor = Vendor(generation(2, 2), generation(3, 2))
     vendor.pictures["/images/preview/i0.jpg"] = [NOT_FOUND]

@@ -196,41 +196,6 @@ async def test_silence_leaves_the_outcome_unknown() -> None:
     assert failure.transport is Transport.PERHAPS_SENT
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (json_body(nest(401, "Unauthorized", None), status="401 No"), UnauthorizedError),
-        (json_body(nest(500, "Internal server error", None), status="500 Oops"), UnavailableError),
-        (http(b"<html>", media_type="text/html"), BadResponseError),
-        (json_body([]), BadResponseError),
-    ],
-)
-async def test_a_failure_while_watching_says_that_the_vendor_has_it(answer: bytes, error: type[ProviderError]) -> None:
-    async with upstream(by_route({READ: answer})) as server:
-        failure = (await run(account(server.url), resume=Submission(id="g"))).failure()
-        assert len(server.heard) == 1
-    assert isinstance(failure, error)
-    assert (failure.transport, failure.billed) == (Transport.ACCEPTED, None)
-
-
-async def test_reading_is_tried_again_after_what_passes_and_only_until_the_deadline() -> None:
-    busy = http(b"", status="503 Busy")
-    async with upstream(by_route({READ: [busy, b"", http(b"", status="429 Slow", Retry_After="0"), busy]})) as server:
-        failure = (await run(account(server.url, deadline_seconds=0.3), resume=Submission(id="g"))).failure()
-        assert len(server.heard) > 4
-    assert isinstance(failure, UnavailableError)
-    assert failure.status == 503
-    assert (failure.transport, failure.billed) == (Transport.ACCEPTED, None)
-
-
-async def test_the_vendor_is_not_asked_again_before_it_wants_to_be() -> None:
-    async with upstream(by_route({READ: http(b"", status="429 Slow", Retry_After="30")})) as server:
-        failure = (await run(account(server.url, deadline_seconds=20), resume=Submission(id="g"))).failure()
-        assert len(server.heard) == 1
-    assert isinstance(failure, RateLimitedError)
-    assert failure.retry_after == 30
-
-
 async def test_a_generation_is_not_given_up_because_the_vendor_asks_for_an_hour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

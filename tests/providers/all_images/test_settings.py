@@ -62,6 +62,7 @@ def test_an_api_on_this_machine_is_looked_at_more_often_unless_that_is_set(monke
     assert (AllImagesSettings().poll_first_seconds, AllImagesSettings().poll_longest_seconds) == (5, 15)
     assert AllImagesSettings().nearby(0.6).poll_first_seconds == pytest.approx(0.2)
     assert AllImagesSettings().nearby(0).lookup_seconds == 1
+    assert (AllImagesSettings().doubt_seconds, AllImagesSettings().nearby(0).doubt_seconds) == (300, 1)
     chosen = settings(monkeypatch, poll_first_seconds="3", lookup_seconds="7").nearby(0)
     assert (chosen.poll_first_seconds, chosen.poll_longest_seconds, chosen.lookup_seconds) == (3, 15, 7)
 

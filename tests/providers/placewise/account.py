@@ -38,6 +38,7 @@ POLL: dict[str, Any] = {
     "image_pointer": "/job/image",
     "reason_pointer": "/job/why",
     "deadline_seconds": 5,
+    "doubt_seconds": 0,
 }
 """A way to the result that is nothing like the simulator's."""
 

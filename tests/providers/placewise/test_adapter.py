@@ -22,7 +22,6 @@ from providers.errors import (
     TimedOutError,
     Transport,
     TruncatedError,
-    UnauthorizedError,
     UnavailableError,
 )
 from tests.providers.placewise.account import (
@@ -119,11 +118,25 @@ async def test_a_link_is_fetched_without_our_tokens() -> None:
     assert not {"x-client-authorization", "authorization", "x-loyalty-club-slug"} & set(heard.headers)
 
 
-async def test_a_link_that_is_dead_fails_as_a_picture_that_was_made() -> None:
+async def test_a_link_that_is_dead_fails_as_a_picture_that_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     async with upstream(http(b"", status="403 Gone")) as store:
-        failure = (await polled(job("ready", image=f"{store.url}/41.png"))).failure()
-    assert isinstance(failure, ResultUnavailableError)
-    assert (failure.transport, failure.billed) == (Transport.ACCEPTED, True)
+        dead = job("ready", image=f"{store.url}/41.png")
+        failure = (await polled(dead)).failure()
+        assert isinstance(failure, ResultUnavailableError)
+        assert (failure.transport, failure.billed) == (Transport.ACCEPTED, True)
+        assert len(store.heard) > 1, "it is not believed at once"
+        monkeypatch.setattr("providers.placewise.watching.PATIENT_LOOKS", 1)
+        failure = (await polled(dead, doubt_seconds=60, deadline_seconds=0.6)).failure()
+        assert isinstance(failure, ResultUnavailableError), "the deadline ends the doubt"
+
+
+async def test_a_link_that_is_dead_may_be_another_one_in_the_next_report() -> None:
+    async with upstream(http(b"", status="403 Expired")) as dead, upstream(picture()) as store:
+        outcome = await polled(
+            job("ready", image=f"{dead.url}/1.png"), job("ready"), job("ready", image=f"{store.url}/2.png")
+        )
+    assert outcome.error is None
+    assert outcome.finals == [PNG]
 
 
 async def test_an_address_elsewhere_is_polled_without_our_tokens() -> None:
@@ -172,17 +185,27 @@ async def test_a_failed_task_is_a_failure_in_the_vendors_words() -> None:
         http(b"", status="503 Maintenance"),
         http(b"<html>", status="502 Bad Gateway", media_type="text/html"),
         http(b"", status="500 Oops"),
+        http(b"", status="520 Unknown"),
         http(b"", status="429 Too Many"),
         http(b"", status="408 Timeout"),
         http(b"", status="404 Not Yet"),
+        http(b"", status="400 Bad"),
+        json_body({"error": "no"}, status="401 No"),
+        json_body({"error": "no"}, status="403 No"),
+        http(b"", status="302 Elsewhere", Location="http://x/"),
+        http(b"<html>sign in</html>", media_type="text/html"),
+        job("ready", image="A" * 5000),
         job("ready"),
         job("ready", image=None),
+        job("ready", image=DATA_URI[:-7]),
+        job("ready", image="nonsense!"),
     ],
-    ids=["no answer", "cut", "503", "502", "500", "429", "408", "404 for now", "no picture yet", "null for now"],
-)
+    ids=["no answer", "cut", "503", "502", "500", "520", "429", "408", "404 for now", "400", "401", "403", "302",
+         "a page", "too large", "no picture yet", "null for now", "a cut picture", "no picture"],
+)  # fmt: skip
 async def test_a_question_that_fails_is_asked_again(hiccup: bytes) -> None:
     async with upstream(creating(hiccup, hiccup, job("working"), hiccup, job("ready", image=DATA_URI))) as server:
-        outcome = await run(account(server.url, **POLL))
+        outcome = await run(account(server.url, **POLL, link_max_bytes=1000))
     assert outcome.error is None
     assert outcome.finals == [PNG]
     assert len(server.heard) == 6
@@ -207,17 +230,13 @@ async def test_a_picture_is_not_given_up_because_the_vendor_asks_for_an_hour(mon
     [
         (http(b"", status="404 Nothing"), BadResponseError, "POLL_URL_TEMPLATE"),
         (json_body({"error": "no"}, status="404 Nothing"), InvalidRequestError, "no"),
-        (json_body({"error": "no"}, status="401 No"), UnauthorizedError, "accepted, but asking"),
-        (json_body({"error": "no"}, status="403 No"), UnauthorizedError, "no"),
-        (http(b"", status="302 Elsewhere", Location="http://x/"), BadResponseError, "POLL_URL_TEMPLATE"),
-        (http(b"<html>"), BadResponseError, "no JSON"),
         (job("ready"), BadResponseError, "IMAGE_POINTER"),
         (job("ready", image="nonsense!"), BadResponseError, "neither a link nor base64"),
         (job("ready", image=DATA_URI[:-7]), TruncatedError, "before its end"),
         (picture(PNG[:-9]), TruncatedError, "before its end"),
     ],
 )
-async def test_what_will_not_mend_ends_the_task(answer: bytes, error: type[ProviderError], said: str) -> None:
+async def test_what_stays_so_ends_the_task(answer: bytes, error: type[ProviderError], said: str) -> None:
     outcome = await polled(job("working"), answer)
     failure = outcome.failure()
     assert isinstance(failure, error)
@@ -226,6 +245,47 @@ async def test_what_will_not_mend_ends_the_task(answer: bytes, error: type[Provi
     assert failure.billed is not False, "the task had been accepted"
     assert not failure.retryable
     assert outcome.finals == []
+
+
+async def test_a_task_that_is_unknown_while_the_vendor_is_updated_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("providers.placewise.watching.LONGEST_WAIT", 0.005)
+    unknown = [http(b"", status="404 Nothing")] * 20
+    outcome = await polled(job("working"), *unknown, job("ready", image=DATA_URI), doubt_seconds=60)
+    assert outcome.error is None
+    assert outcome.finals == [PNG]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "words"),
+    [
+        (json_body({"error": f"no {TOKEN}"}, status="401 No"), ["CLIENT_TOKEN", "no [token]", "401"], "no [token]"),
+        (json_body({"error": "no"}, status="403 No"), ["CLIENT_TOKEN", "permit", "403"], "no"),
+        (http(b"", status="400 Bad"), ["POLL_URL_TEMPLATE", "400"], None),
+        (http(b"", status="302 Elsewhere", Location="http://x/"), ["POLL_URL_TEMPLATE", "302"], None),
+        (http(b"<html>"), ["no JSON"], None),
+        (job("ready", image="A" * 5000), ["LINK_MAX_BYTES"], None),
+    ],
+)
+async def test_a_question_that_is_refused_is_told_once_and_asked_until_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, said: list[str], words: str | None
+) -> None:
+    monkeypatch.setattr("providers.placewise.watching.LONGEST_WAIT", 0.01)
+    outcome = await polled(answer, deadline_seconds=0.4, link_max_bytes=1000)
+    failure = outcome.failure()
+    assert isinstance(failure, TimedOutError)
+    assert (failure.transport, failure.billed, failure.vendor_message) == (Transport.ACCEPTED, None, words)
+    assert kinds(outcome.events) == ["Accepted", "Notice"]
+    for text in (failure.message, *outcome.notices.values()):
+        assert all(word in text for word in said), text
+
+
+async def test_each_new_problem_is_told_once_and_what_passes_is_not_told() -> None:
+    first, second = json_body({"error": "a"}, status="401 No"), json_body({"error": "b"}, status="403 No")
+    busy = http(b"", status="503 Busy")
+    outcome = await polled(first, busy, first, second, first, second, job("ready", image=DATA_URI))
+    assert kinds(outcome.events) == ["Accepted", "Notice", "Notice", "Progress", "FinalImage"]
 
 
 async def test_a_result_that_does_not_come_in_time_times_out() -> None:
@@ -249,12 +309,6 @@ async def test_a_silent_answer_does_not_outlast_the_deadline() -> None:
     failure = (await answered(silent, **{**POLL, "deadline_seconds": 0.1})).failure()
     assert isinstance(failure, TimedOutError)
     assert time.monotonic() - began < 2
-
-
-async def test_a_report_larger_than_allowed_is_refused() -> None:
-    failure = (await polled(job("ready", image="A" * 5000), link_max_bytes=1000)).failure()
-    assert isinstance(failure, BadResponseError)
-    assert "LINK_MAX_BYTES" in failure.message
 
 
 def working_then(*answers: bytes) -> Answer:

@@ -25,6 +25,7 @@ from tests.providers.placewise.account import (
     Listener,
     Outcome,
     account,
+    creating,
     listening,
     picture,
     posts,
@@ -80,9 +81,37 @@ async def test_a_picture_may_be_sent_in_any_of_these_forms(report: bytes | tuple
 async def test_a_link_is_fetched() -> None:
     async with upstream(picture()) as store:
         assert (await pushed(said("ready", images=[f"{store.url}/41.png"]))).finals == [PNG]
+
+
+async def test_a_link_that_does_not_work_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.placewise.listening.FIRST_WAIT", 0.01)
+    gone = http(b"", status="404 Gone")
+    async with upstream(creating(gone, gone, picture())) as store:
+        outcome = await pushed(said("ready", images=[f"{store.url}/41.png"]))
+    assert outcome.finals == [PNG]
+    assert outcome.states == ["ready"]
+    assert kinds(outcome.events).count("Notice") == 1
+    assert len(store.heard) == 3
+
+
+async def test_a_link_that_does_not_work_may_be_another_one_in_the_next_report() -> None:
+    async with upstream(http(b"", status="404 Gone")) as dead, upstream(picture()) as store:
+        outcome = await pushed(
+            said("ready", images=[f"{dead.url}/1.png"]), said("working"), said("ready", images=[f"{store.url}/2.png"])
+        )
+    assert outcome.finals == [PNG]
+
+
+async def test_a_link_that_never_works_fails_at_the_deadline_as_a_picture_that_was_made() -> None:
     async with upstream(http(b"", status="404 Gone")) as store:
-        failure = (await pushed(said("ready", images=[f"{store.url}/41.png"]))).failure()
+        failure = (await pushed(said("ready", images=[f"{store.url}/41.png"]), deadline_seconds=0.2)).failure()
     assert isinstance(failure, ResultUnavailableError)
+    assert (failure.transport, failure.billed) == (Transport.ACCEPTED, True)
+
+
+async def test_a_picture_that_came_cut_may_come_whole() -> None:
+    outcome = await pushed(("image/png", PNG[:-9]), ("image/png", PNG))
+    assert outcome.finals == [PNG]
 
 
 async def test_reports_may_repeat_and_overtake_each_other() -> None:
@@ -114,7 +143,7 @@ async def test_a_failure_is_a_failure() -> None:
     assert isinstance(failure, UnavailableError)
     assert "no paint" in failure.message
     assert not failure.retryable
-    broken = (await pushed(("image/png", PNG[:-9]))).failure()
+    broken = (await pushed(("image/png", PNG[:-9]), deadline_seconds=0.05)).failure()
     assert isinstance(broken, TruncatedError)
     assert broken.billed is True
 

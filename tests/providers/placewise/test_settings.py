@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -126,9 +128,10 @@ def test_what_cannot_be_meant_is_refused(values: dict[str, object], said: str) -
 def test_the_channel_of_an_account_is_only_what_is_configured() -> None:
     assert settings().channel() == NoChannel()
     assert settings(results="none").channel() == NoChannel()
-    poll = settings(**{**POLL, "poll_interval_seconds": None}).channel()
+    poll = settings(**{**POLL, "poll_interval_seconds": None, "doubt_seconds": None}).channel()
     assert isinstance(poll, PollChannel)
-    assert (poll.url, poll.interval, poll.deadline) == ("/v1/jobs/{id}", 5, 5)
+    assert (poll.url, poll.interval, poll.deadline, poll.doubt) == ("/v1/jobs/{id}", 5, 5, 300)
+    assert settings(**{**POLL, "doubt_seconds": 7}).channel() == replace(poll, interval=0.005, doubt=7)
     assert poll.shape.done == ("finished", "ready")
     push = settings(**PUSH).channel()
     assert isinstance(push, PushChannel)
@@ -140,7 +143,10 @@ def test_the_sandbox_has_a_channel_of_its_own_whatever_is_configured() -> None:
     assumed = PlacewiseSettings.model_validate(values).channel()
     assert isinstance(assumed, PollChannel)
     assert assumed.url.startswith("/v1/ml/general/")
-    assert assumed.interval == POLL["poll_interval_seconds"]
+    assert (assumed.interval, assumed.doubt) == (POLL["poll_interval_seconds"], 0)
+    usual = PlacewiseSettings().channel()
+    assert isinstance(usual, PollChannel)
+    assert (usual.interval, usual.doubt) == (0.5, 3)
     push = PlacewiseSettings(results=ResultChannel.PUSH).channel()
     assert isinstance(push, PushChannel)
     assert push.header == "X-Sim-Callback-URL"
