@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from graph.schema import print_schema
 from graph.server import AddressError, Server, configure, listen, work
 from graph.settings import ServerSettings
 from graph.settings_report import explain, markdown, report
+from graph.settings_unknown import unknown
 from graph.welcome import ending, welcome
 from providers.registry import PROVIDERS
 from providers.sandbox.app import sandbox
@@ -46,10 +48,28 @@ cli = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 console = Console(stderr=True)
+log = logging.getLogger(__name__)
+UNFOLDED = 100_000
+"""Columns that are enough for any setting."""
 
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on [DARKROOM_HOST].")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on [DARKROOM_PORT].", min=0, max=65535)]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"darkroom {version('darkroom')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 @cli.command()
@@ -70,7 +90,7 @@ def worker() -> None:
     """Run the tasks only; clients are served by `darkroom api` on the same PostgreSQL database."""
     _needs_postgresql("worker")
     server, tasks = ServerSettings(), TaskSettings()
-    logs.configure(server.log_format)
+    _begin_log(server)
     darkroom = Darkroom(
         tasks,
         PROVIDERS,
@@ -94,12 +114,19 @@ def _needs_postgresql(command: str) -> None:
         )
 
 
+def _begin_log(server: ServerSettings) -> None:
+    """Write the log as it is set, and first what is set in vain."""
+    logs.configure(server.log_format)
+    for words in unknown():
+        log.warning("%s", words)
+
+
 def _serve(host: str | None, port: int | None, *, works: bool) -> None:
     server = ServerSettings().model_copy(
         update={name: value for name, value in (("host", host), ("port", port)) if value is not None}
     )
     tasks = TaskSettings()
-    logs.configure(server.log_format)
+    _begin_log(server)
     # Listening before the start: tasks that the last process left behind begin at once, and may use our own sandbox.
     listener = listen(server.host, server.port)
     base_url = server.base_url(listener.getsockname()[1])
@@ -147,7 +174,7 @@ def serve_sandbox(
     tasks = TaskSettings()
     server = ServerSettings().model_copy(update={"host": host, "port": port})
     ledger = Ledger(tasks.home / "sandbox" / "ledger.db")
-    logs.configure(server.log_format)
+    _begin_log(server)
     simulators = sandbox({one.name: one.simulator(ledger) for one in PROVIDERS}, ledger)
     url = f"{server.base_url()}/sandbox"
     app = Starlette(routes=[Mount("/sandbox", simulators)])
@@ -196,6 +223,8 @@ def settings(
         typer.echo(markdown())
         return
     rows = report()
+    for words in unknown():
+        console.print(f"[yellow]{escape(words)}[/]", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps([{"name": r.name, "value": r.value, "source": r.source} for r in rows], indent=2))
         return
@@ -205,7 +234,10 @@ def settings(
     table.add_column("from", no_wrap=True)
     for row in rows:
         table.add_row(row.name, escape(row.value), row.source, style="dim" if row.source == "default" else "")
-    Console().print(table)
+    stdout = Console()
+    if not stdout.is_terminal:  # a program, or a file, has no margin
+        stdout.width = UNFOLDED
+    stdout.print(table)
 
 
 @cli.command()
