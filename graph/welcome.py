@@ -7,11 +7,9 @@ from uuid import uuid4
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
-from sqlalchemy import make_url
 
 from tasks.darkroom import Darkroom
-from tasks.images import place as place_of_pictures
-from tasks.postgresql import place as place_of_database
+from tasks.images import place
 from tasks.settings import TaskSettings
 
 MUTATION = """curl -s {url}/graphql -H 'content-type: application/json' -d '{{
@@ -51,9 +49,7 @@ def kept(settings: TaskSettings) -> str:
     """Where everything is, without a password."""
     if settings.database_url is None and settings.storage_url is None:
         return f"Everything is kept in {settings.home.resolve()}"
-    url = make_url(settings.database)
-    database = str(url.database) if settings.local else place_of_database(url)
-    return f"Tasks are kept in {database}\nPictures are kept in {place_of_pictures(settings.storage)}"
+    return f"Tasks are kept in {settings.database_place}\nPictures are kept in {place(settings.storage)}"
 
 
 def ending(darkroom: Darkroom) -> str:

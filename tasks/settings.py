@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from tasks.postgresql import place
+
 DATABASE_URL = "write sqlite:///path/to/file.db or postgresql://user:password@host:port/name"
 
 
@@ -78,6 +80,12 @@ class TaskSettings(BaseSettings):
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.home / 'darkroom.db').resolve()}"
+
+    @property
+    def database_place(self) -> str:
+        """Where the database in force is, for a person: no user, no password."""
+        url = make_url(self.database)
+        return str(url.database) if self.local else place(url)
 
     @property
     def local(self) -> bool:
