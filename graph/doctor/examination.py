@@ -12,6 +12,7 @@ import httpx
 from graph.doctor.finding import FaultError, Finding, Site, UnseenError
 from graph.doctor.live import Socket, Stream
 from graph.doctor.plain import PATIENCE, PlainChecks
+from graph.doctor.remedies import SILENT
 
 Look = Callable[[], Awaitable[str]]
 
@@ -57,6 +58,8 @@ async def _find(name: str, look: Look) -> Finding:
         return Finding(name, False, str(exc), exc.remedy)
     except UnseenError as exc:
         return Finding(name, None, str(exc))
+    except httpx.TimeoutException:
+        return Finding(name, False, f"it did not answer within {PATIENCE:g} s", SILENT)
     except httpx.HTTPError as exc:
         return Finding(
             name, False, f"the request failed: {exc or type(exc).__name__}", "Look into the log of the proxy."

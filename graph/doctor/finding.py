@@ -58,7 +58,7 @@ class Site:
 
     url: str
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Headers."""
+    """Headers; empty without a login."""
 
     @classmethod
     def of(cls, text: str) -> Site:

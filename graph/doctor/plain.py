@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from graph.doctor.finding import FaultError, Site, UnseenError, origin, said, unexpected
-from graph.doctor.remedies import FORWARDED
+from graph.doctor.remedies import FORWARDED, LOOP, REFUSED_LOGIN
 
 PATIENCE = 10.0
 """Seconds that any answer may take."""
@@ -60,10 +60,12 @@ class PlainChecks:
     async def is_darkroom(self) -> str:
         """What answers is a Darkroom, which reaches its database."""
         response = await self._client.get("/healthz")
+        if response.next_request is not None and response.next_request.url == response.request.url:
+            raise FaultError("/healthz leads to itself", LOOP)
         if response.is_redirect:
             raise FaultError(f"/healthz leads to {response.headers.get('location')}", "Use that address.")
         if response.status_code != HTTPStatus.OK or response.content != b'{"status":"ok"}':
-            raise unexpected("/healthz", response.status_code, response.content)
+            raise self._unexpected("/healthz", response)
         await self._query(PICTURES)
         return "/healthz and /graphql answer"
 
@@ -113,10 +115,16 @@ class PlainChecks:
             raise unexpected(f"GET {link.path}", response.status_code, response.content)
         return f"{origin(link)}{link.path}, {len(response.content):,} bytes"
 
+    def _unexpected(self, what: str, response: httpx.Response) -> FaultError:
+        fault = unexpected(what, response.status_code, response.content)
+        if response.status_code == HTTPStatus.UNAUTHORIZED and self._site.login:
+            return FaultError(str(fault), REFUSED_LOGIN)
+        return fault
+
     async def _query(self, query: str) -> dict[str, Any]:
         response = await self._client.post("/graphql", json={"query": query})
         if response.status_code != HTTPStatus.OK or not response.headers["content-type"].startswith("application/json"):
-            raise unexpected("/graphql", response.status_code, response.content)
+            raise self._unexpected("/graphql", response)
         if (message := said(response.content)) is not None:
             raise FaultError(f"/graphql says: {message}", "Look into the log of Darkroom.")
         data: dict[str, Any] | None = response.json().get("data")

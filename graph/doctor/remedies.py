@@ -30,18 +30,31 @@ IDLE = (
     "DARKROOM_PING_SECONDS (20), or lower that. nginx: `proxy_read_timeout 60s;`; HAProxy: `timeout tunnel`, `timeout "
     "server`; load balancers: the idle time-out."
 )
+LOGIN = "Something in front of Darkroom asks for a login. Put it into the address: https://user:password@…"
+LOOP = (
+    "Something in front of Darkroom sends clients round in a circle. That is often a proxy that redirects http to "
+    "https behind another one that has TLS already: let it trust `X-Forwarded-Proto`, or redirect at one of them only."
+)
 ORIGIN = (
     "Pass the host on (nginx: `proxy_set_header Host $http_host;`), or pages that come from here may not open a "
     "websocket; pages from elsewhere need DARKROOM_ALLOWED_ORIGINS."
 )
 ROUTE = "Something else answers here. Pass /graphql, /images, /callbacks, /static and /healthz on to Darkroom."
+REFUSED_LOGIN = (
+    "Something in front of Darkroom refused the login in the address. Look for a mistake in the user or the password; "
+    "letters such as @ : / # are written with %, like %40."
+)
+SILENT = (
+    "Something accepts the connection and says nothing. See whether Darkroom and its database run, whether the proxy "
+    "reaches it, and whether this port speaks TLS (https://)."
+)
 SUBPROTOCOL = "Let the header Sec-WebSocket-Protocol through, both ways; it says `graphql-transport-ws`."
 UPGRADE = (
     "Pass the upgrade on. nginx: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header "
     "Connection $connection_upgrade;`"
 )
 BY_STATUS: Mapping[int, str] = {
-    401: "Something in front of Darkroom asks for a login. Put it into the address: https://user:password@…",
+    401: LOGIN,
     403: "Something in front of Darkroom does not let you in.",
     413: BODY,
     429: "All clients look like one. Pass their addresses on: `X-Forwarded-For`.",

@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import aclosing
 from pathlib import Path
+from socket import create_server
 
 import httpx
 import pytest
@@ -153,6 +154,39 @@ async def test_what_is_no_darkroom_is_told_apart() -> None:
     assert (other.ok, moved.ok) == (False, False)
     assert "Something else answers here" in other.remedy
     assert "https://darkroom.invalid/healthz" in moved.message
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "PATIENCE", 0.2)
+    with create_server(("127.0.0.1", 0)) as silent:  # connected to by the kernel, and read by nobody
+        found = (await findings(f"http://127.0.0.1:{silent.getsockname()[1]}"))["Darkroom"]
+
+    assert found.message == "it did not answer within 0.2 s"
+    assert "accepts the connection and says nothing" in found.remedy
+
+
+async def test_a_login_that_is_asked_for_is_told_from_one_that_is_refused() -> None:
+    async def closed(_: Request) -> Response:
+        return PlainTextResponse("who are you?", 401)
+
+    async with serving(Starlette(routes=[Route("/healthz", closed)])) as url:
+        asked = (await findings(url))["Darkroom"]
+        refused = (await findings(url.replace("//", f"//anna:{SECRET}@")))["Darkroom"]
+
+    assert "Put it into the address" in asked.remedy
+    assert "refused the login in the address" in refused.remedy
+    assert SECRET not in f"{refused}"
+
+
+async def test_a_redirect_in_a_circle_is_told_from_one_that_leads_somewhere() -> None:
+    async def again(request: Request) -> Response:
+        return RedirectResponse(str(request.url))
+
+    async with serving(Starlette(routes=[Route("/healthz", again)])) as url:
+        found = (await findings(url))["Darkroom"]
+
+    assert found.message == "/healthz leads to itself"
+    assert "X-Forwarded-Proto" in found.remedy
 
 
 def test_findings_are_printed_for_a_person_and_for_a_program(server: LiveServer) -> None:
