@@ -41,6 +41,7 @@ from providers.limits import Limits
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
 from tasks.patience import patiently
+from tasks.postgresql import keep_no_spent_sessions
 
 S = TypeVar("S", bound=Executable)
 
@@ -138,6 +139,8 @@ class Engine:
             application_name=APPLICATION,
             retry_connection_errors=False,
         )
+        if not self._database.sqlite:
+            keep_no_spent_sessions(self._system.engine)
         if not self.works:
             return
         rows = self._system.tables.workflow_status

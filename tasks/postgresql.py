@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tasks.commits import Piece, Queue, tell
 from tasks.errors import DatabaseUnavailableError
@@ -45,6 +47,9 @@ CLIENT = {
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "25000",
+    # After a fail-over the address may still lead to the old primary: nothing can be written there, and what is read
+    # there is out of date. (It asks nothing more of a server since version 14.)
+    "target_session_attrs": "read-write",
 }
 SERVER = {
     "timezone": "UTC",
@@ -53,6 +58,8 @@ SERVER = {
     "tcp_keepalives_count": "3",
     # A process that is frozen in a transaction would keep its rows locked for as long as it likes.
     "idle_in_transaction_session_timeout": "10s",
+    # Whatever is usual there: a server that forgot, in a crash, that a request was about to be sent, would pay twice.
+    "synchronous_commit": "on",
 }
 
 LOCKED = "55P03"
@@ -61,8 +68,12 @@ LOCK_MS = 100
 """How long a transaction of several pieces waits for a lock."""
 COLLIDED = ("40001", "40P01")
 """Serialization failure, deadlock: nothing has happened, and the same again may well succeed."""
-AWAY = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53100", "53200", "53300", "25006")
+READ_ONLY = "25006"
+"""Something was to be written in a session that only reads."""
+AWAY = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53100", "53200", "53300", READ_ONLY)
 """Stopping, starting, or ended this session; out of disk, memory or connections; read-only after a fail-over."""
+CONNECTION = "08"
+"""How the codes begin that say that a connection is no good."""
 HOPELESS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 """What the server says when waiting for it does not help. It sends no code with that."""
 
@@ -85,6 +96,28 @@ def place(url: URL) -> str:
     """Where a database is, for messages: no user, no password."""
     host = url.host or ",".join(_texts(url, "host")) or "localhost"
     return f"PostgreSQL at {host}{f':{url.port}' if url.port else ''}, database {url.database or 'of the user'}"
+
+
+def keep_no_spent_sessions(engine: Engine) -> None:
+    """Take out of an engine's pool what lives, but can never be used again: a session on a server that only reads since
+    a fail-over, and one that does not understand what is said to it; with it go all that began earlier. Whatever else
+    a server reports either ends the session itself, or passes."""
+    event.listen(engine, "handle_error", _end_spent)
+    event.listen(engine, "checkin", _end_read_only)
+
+
+def _end_spent(context: ExceptionContext) -> None:
+    code = getattr(context.original_exception, "sqlstate", None) or ""
+    if code == READ_ONLY or code.startswith(CONNECTION):
+        context.is_disconnect = True
+
+
+def _end_read_only(connection: psycopg.Connection[Any] | None, entry: ConnectionPoolEntry) -> None:
+    """Who only reads gets no error, and would see for ever what the old primary knew. Servers tell since version 14."""
+    if connection is None or connection.closed:
+        return
+    if connection.info.parameter_status("default_transaction_read_only") == "on":
+        entry.invalidate()
 
 
 def _texts(url: URL, name: str) -> tuple[str, ...]:
@@ -139,7 +172,9 @@ class PostgreSQL:
             await asyncio.to_thread(_discard, holding)
 
     def _engine(self, connections: int, **options: str) -> Engine:
-        return create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True, **options)
+        engine = create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True, **options)
+        keep_no_spent_sessions(engine)
+        return engine
 
     async def _turn(self, holding: Connection) -> None:
         waiting = False
@@ -206,8 +241,8 @@ class PostgreSQL:
         return locked
 
     def _patiently(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        """Do `work`, and do it again when it collided with another transaction, or met a connection that had died in
-        the pool: in both cases nothing of it has happened."""
+        """Do `work`, and do it again when it collided with another transaction, or met a connection that had died, or
+        become useless, in the pool: in all these cases nothing of it has happened."""
         stale = False
         collisions = 0
         while True:
@@ -244,7 +279,7 @@ def unavailable(error: DBAPIError) -> bool:
     """Whether an error is about the server and the way to it, and not about what was asked."""
     code = _code(error)
     unreachable = code is None and isinstance(error.orig, psycopg.OperationalError)
-    return error.connection_invalidated or unreachable or code in AWAY or (code or "").startswith("08")
+    return error.connection_invalidated or unreachable or code in AWAY or (code or "").startswith(CONNECTION)
 
 
 def _code(error: DBAPIError) -> str | None:

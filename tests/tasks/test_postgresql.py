@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 
 from tasks import postgresql
 from tasks.database import Database
 from tasks.errors import DatabaseUnavailableError
-from tests.postgres import PASSWORD, postgres
+from tasks.postgresql import conninfo
+from tests.postgres import PASSWORD, PostgresServer, postgres
 from tests.tasks.test_database import insert, prompts, task, write
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +44,23 @@ async def test_every_connection_says_who_it_is_and_gives_up_on_the_dead(postgres
 
     # What the URL says itself has precedence.
     assert shown == ["UTC", "mine", "10s", "5MB"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [("", "on"), ("&options=-c%20synchronous_commit%3Dlocal", "local")])
+async def test_a_commit_waits_for_the_disk_whatever_is_usual_on_the_server(
+    postgres_server: PostgresServer, postgres_url: str, said: str, kept: str
+) -> None:
+    show = "show synchronous_commit"
+    database = Database(postgres_url + said)
+    with postgres_server.connection() as connection:
+        connection.execute(f"alter database {database.url.database} set synchronous_commit = off")
+    shown = await database.write(lambda connection: say(connection, show))
+    await database.close()
+    with psycopg.connect(postgres_url) as usual, psycopg.connect(conninfo(make_url(database.sync_url))) as engines:
+        assert usual.execute(show).fetchone() == ("off",)
+        assert engines.execute(show).fetchone() == (kept,)
+
+    assert shown == kept
 
 
 async def test_a_restart_between_two_transactions_is_not_noticed() -> None:
