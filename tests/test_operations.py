@@ -23,7 +23,7 @@ from graph.ids import key
 from graph.settings_report import report
 from providers.contract import CancelOutcome
 from providers.errors import FailureCode
-from tasks import darkroom, nodes, patience, repair, upkeep, watch
+from tasks import answer, darkroom, nodes, patience, repair, upkeep, watch
 from tests.clients import WATCH, execute, openai_images, start, subscribe
 from tests.clients import watch as events_of
 from tests.postgres import INSTALLED, WHEEL, PostgresServer
@@ -277,6 +277,7 @@ def test_the_times_and_counts_in_the_text_are_those_of_the_code() -> None:
     assert f"died {darkroom.MOST_IDLE_RUNS} times in a row" in TEXT
     assert f"after at most about {darkroom.CANCEL_SECONDS:g} seconds" in TEXT
     assert f"within {watch.SAFETY_SECONDS:g} seconds" in TEXT
+    assert f"up to {answer.ROOM / 1e6:g} MB in memory" in TEXT
     assert f"after {patience.DATABASE_SECONDS / 60:g} minutes" in TEXT
     assert f"{repair.REPORTED.days} days after" in TEXT
     assert f"{repair.ENDED.seconds / 3600:g} hours after" in TEXT
