@@ -22,7 +22,7 @@ from tasks.events import StatusChanged
 from tasks.postgresql import conninfo
 from tasks.status import TaskStatus
 from tests.clients import eventually
-from tests.postgres import PostgresServer
+from tests.postgres import OWNER, PostgresServer, postgres
 from tests.tasks.node import Vendor, ended, node, order, pictures, until, vendor
 from tests.tasks.test_database import insert, prompts, task, write
 from tests.tasks.test_engine import QUEUE, Runs, enqueue, working
@@ -87,6 +87,18 @@ async def test_no_session_begins_at_a_server_that_only_reads(
 
     assert not refused.value.perhaps_committed
     assert await prompts(database) == ["before", "after"]
+
+
+async def test_of_several_servers_the_one_that_can_be_written_is_used(postgres_server: PostgresServer) -> None:
+    with postgres() as shut:
+        folders = [make_url(server.url("postgres")).query["host"] for server in (shut, postgres_server)]
+        with shut.connection() as connection:
+            connection.execute("alter database postgres set default_transaction_read_only = on")
+        database = Database(f"postgresql://{OWNER}@/postgres?host={folders[0]}&host={folders[1]}")
+        where = await database.write(lambda connection: say(connection, "show unix_socket_directories"))
+        await database.close()
+
+    assert where == folders[1]
 
 
 @pytest.mark.parametrize("reason", ["cannot write any more", "does not understand what is said"])
