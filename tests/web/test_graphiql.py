@@ -140,6 +140,23 @@ def test_a_lost_socket_comes_back_by_itself_and_nothing_is_missing_or_double(vis
     assert len(names) == len(set(names))
 
 
+def test_the_panel_says_why_a_task_waits(visit: Visit) -> None:
+    refused = sent(visit, "A pier [[sandbox: status=429 retry_after=30]]")
+    watch_waiting(visit, refused)
+    status = visit.panel.get_by_role("status")
+    expect(status).to_contain_text("queued")
+    expect(status).to_contain_text(re.compile(r"429\)\. It is sent again at \d\d:\d\d:\d\d \(attempt 2\)\."))
+
+    behind = sent(visit, "A quay")
+    watch_waiting(visit, behind)
+    expect(status).to_contain_text(re.compile("queued.*Placewise"))
+    for task in (refused, behind):
+        post(visit, "mutation($id: ID!) { cancelTask(input: { id: $id }) { __typename } }", {"id": task})
+        expect(status).not_to_contain_text("It is sent again")
+    expect(status).to_contain_text("canceled")
+    expect(status).not_to_contain_text("Placewise")
+
+
 def test_watching_works_when_somebody_has_closed_the_watch_tab(visit: Visit) -> None:
     visit.choose_tab("Watch")
     visit.page.get_by_role("tab", name="Watch").get_by_role("button", name="Close Tab").click()
@@ -175,6 +192,32 @@ def test_a_second_visit_finds_the_tabs_as_they_were_left(visit: Visit) -> None:
     visit.open()
     assert visit.tabs == ["Start", "Watch", "History", "Providers"]
     assert visit.editor("operation.graphql") == (TABS / "history.graphql").read_text()
+
+
+def post(visit: Visit, query: str, variables: dict[str, object]) -> dict[str, dict[str, dict[str, str]]]:
+    """What another client gets, past the page."""
+    answer = httpx.post(f"{visit.server_url}/graphql", json={"query": query, "variables": variables}).json()
+    data: dict[str, dict[str, dict[str, str]]] = answer["data"]
+    return data
+
+
+def sent(visit: Visit, prompt: str) -> str:
+    """The id of a new task for Placewise, which no other test here needs."""
+    query = """mutation($prompt: String!) {
+      startGeneration(input: { request: { placewise: { prompt: $prompt } } }) {
+        ... on StartGenerationSuccess { task { id } }
+      }
+    }"""
+    return post(visit, query, {"prompt": prompt})["startGeneration"]["task"]["id"]
+
+
+def watch_waiting(visit: Visit, task: str) -> None:
+    """Watches a task in the tab for that."""
+    visit.choose_tab("Watch")
+    if (stop := visit.page.get_by_role("button", name="Stop query")).is_visible():
+        stop.click()
+    visit.write("variables.json", json.dumps({"id": task}))
+    visit.page.get_by_role("button", name="Execute query").click()
 
 
 def started(visit: Visit) -> dict[str, object]:

@@ -15,6 +15,8 @@ export interface Development {
   fraction: number | null;
   estimated: boolean;
   failure: string | null;
+  /** The newest remark, until the task moves on. */
+  remark: string | null;
   /** The stages of each picture in the order they came, the finished one last. */
   pictures: ReadonlyMap<number, readonly Stage[]>;
   seen: ReadonlySet<number>;
@@ -34,6 +36,7 @@ const UNDEVELOPED: Development = {
   fraction: null,
   estimated: false,
   failure: null,
+  remark: null,
   pictures: new Map(),
   seen: new Set(),
 };
@@ -101,12 +104,14 @@ export class Exposures {
 /** Adds one event. A reconnected socket replays the log from its start, so an event seen before changes nothing. */
 function develop(before: Development, event: TaskEvent): Development {
   if (event.sequence !== null && before.seen.has(event.sequence)) return before;
+  const movesOn = event.status !== null || event.fraction !== null || event.picture !== null;
   return {
     events: before.events + 1,
     status: event.status ?? before.status,
     fraction: event.fraction ?? before.fraction,
     estimated: event.fraction === null ? before.estimated : event.estimated,
     failure: event.failure ?? before.failure,
+    remark: event.remark ?? (movesOn ? null : before.remark),
     pictures: event.picture ? withStage(before.pictures, event, event.picture) : before.pictures,
     seen: event.sequence === null ? before.seen : new Set(before.seen).add(event.sequence),
   };

@@ -30,6 +30,8 @@ export interface TaskEvent {
   partial: number | null;
   picture: Picture | null;
   failure: string | null;
+  /** Something worth knowing that is no failure, such as why the task waits. */
+  remark: string | null;
 }
 
 type Fields = Record<string, unknown>;
@@ -74,6 +76,7 @@ function eventFrom(value: Fields): TaskEvent {
   const type = textIn(value.__typename);
   const progress = isObject(value.progress) ? value.progress : {};
   const failure = isObject(value.failure) ? value.failure : null;
+  const again = type === "TaskRetryScheduled" || "retryAt" in value;
   return {
     type,
     sequence: numberIn(value.sequence),
@@ -83,17 +86,28 @@ function eventFrom(value: Fields): TaskEvent {
     index: numberIn(value.index) ?? 0,
     partial: numberIn(value.partialImageIndex) ?? (type === "PartialImageReady" ? 0 : null),
     picture: picturesIn(value)[0] ?? null,
-    failure: failure && [textIn(failure.code), textIn(failure.message)].filter((text) => text !== null).join(": "),
+    failure: failure && !again ? [textIn(failure.code), textIn(failure.message)].filter((text) => text !== null).join(": ") : null,
+    remark: again ? retryIn(value, failure) : isObject(value.notice) ? textIn(value.notice.message) : null,
   };
 }
 
-/** TaskSucceeded says with its name alone what TaskStatusChanged says with a field. */
+/** "… Sent again at 14:05:09 (attempt 2)." with as much of it as was selected. */
+function retryIn(value: Fields, failure: Fields | null): string {
+  const [at, attempt] = [Date.parse(textIn(value.retryAt) ?? ""), numberIn(value.attempt)];
+  const time = Number.isNaN(at) ? "later" : `at ${new Date(at).toLocaleTimeString(undefined, { hour12: false })}`;
+  const next = `It is sent again ${time}${attempt === null ? "" : ` (attempt ${attempt})`}.`;
+  const why = failure && textIn(failure.message)?.replace(/\w\)?$/, "$&.");
+  return why ? `${why} ${next}` : next;
+}
+
+/** TaskSucceeded, for one, says with its name alone what TaskStatusChanged says with a field. */
 function statusOf(type: string | null): string | null {
   const statuses: Record<string, string> = {
     TaskSucceeded: "SUCCEEDED",
     TaskFailed: "FAILED",
     TaskCanceled: "CANCELED",
     TaskHandedOff: "HANDED_OFF",
+    TaskRetryScheduled: "QUEUED",
   };
   return (type && statuses[type]) ?? null;
 }

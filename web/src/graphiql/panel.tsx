@@ -81,8 +81,9 @@ interface ProgressProps {
 }
 
 function Progress({ development, running, reconnecting }: ProgressProps): ReactElement {
-  const { status, events, failure } = development;
+  const { status, events, failure, remark } = development;
   const remarks = [
+    remark,
     events > 0 && counted(events, "event"),
     running && percentage(development),
     running && reconnecting && "connection lost, trying again…",
