@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable
@@ -81,7 +82,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as exc:
         listener.close()
-        raise AddressError(f"Cannot listen on {host}:{port}: {exc.strerror}. Choose another DARKROOM_PORT.") from exc
+        away = isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL
+        remedy = (
+            "Set DARKROOM_HOST to an address of this machine, or to 0.0.0.0 for all of them."
+            if away
+            else "Choose another DARKROOM_PORT."
+        )
+        raise AddressError(f"Cannot listen on {host}:{port}: {exc.strerror}. {remedy}") from exc
     # What is set here holds for every connection that is accepted. Where the system does not know it, it is left out.
     for name, value in (("TCP_USER_TIMEOUT", STALLED_SECONDS * 1000), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES)):
         if (option := getattr(socket, name, None)) is not None:

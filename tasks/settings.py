@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tasks.postgresql import place
 
+STORAGE_URL = "write file:///folder, s3://bucket/prefix, or another URL that obstore knows"
 DATABASE_URL = "write sqlite:///path/to/file.db or postgresql://user:password@host:port/name"
 
 
@@ -74,6 +75,13 @@ class TaskSettings(BaseSettings):
         file = url.database not in (None, "", ":memory:")
         if not (url.drivername == "postgresql" or (url.drivername == "sqlite" and not url.host and file)):
             raise ValueError(DATABASE_URL)
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _storage_with_scheme(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value:
+            raise ValueError(STORAGE_URL)
         return value
 
     @property

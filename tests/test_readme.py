@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -104,6 +105,15 @@ async def test_the_retry_example_can_be_pasted(server: LiveServer) -> None:
     assert answer["data"]["retryTask"]["task"]["retriedFrom"]["id"] == failed
 
 
+def test_the_watcher_without_a_task_says_what_it_needs() -> None:
+    command = [sys.executable, str(ROOT / "docs/examples/watch.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage:")
+    assert "TASK_ID" in done.stderr
+
+
 async def test_the_watcher_saves_every_stage_of_a_picture_and_the_history_survives(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         body = re.search(r"-d '(.*?)'\n", TEXT, re.S)
@@ -111,7 +121,7 @@ async def test_the_watcher_saves_every_stage_of_a_picture_and_the_history_surviv
         request = json.loads(body[1])
         answer = await execute(server, request["query"], request["variables"])
         task_id = answer["data"]["startGeneration"]["task"]["id"]
-        command = [sys.executable, str(ROOT / "docs/examples/watch.py"), task_id, server.url]
+        command = [sys.executable, str(ROOT / "docs/examples/watch.py"), task_id, f"{server.url}/"]
         process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
 

@@ -62,4 +62,6 @@ async def watch(task: str, server: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(watch(sys.argv[1], (sys.argv[2:] or ["http://127.0.0.1:8000"])[0]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python docs/examples/watch.py TASK_ID [http://127.0.0.1:8000]")
+    asyncio.run(watch(sys.argv[1], (sys.argv[2:] or ["http://127.0.0.1:8000"])[0].rstrip("/")))

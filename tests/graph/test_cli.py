@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from graph.cli import cli
+from graph.server import AddressError, listen
 from graph.settings_report import explain, report
 from providers.openai_images.settings import OpenAIImagesSettings
 from tasks.database import Database
@@ -66,6 +67,24 @@ def test_a_database_that_cannot_be_is_refused_before_anything_starts(url: str) -
     (line,) = explain(caught.value)
     assert line.startswith("DARKROOM_DATABASE_URL: write sqlite:///path/to/file.db or postgresql://")
     assert SECRET not in line
+
+
+@pytest.mark.parametrize("url", ["foo", "/folder", f"me:{SECRET}@host"])
+def test_a_picture_store_without_a_scheme_is_refused_before_anything_starts(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TaskSettings(storage_url=url)
+
+    assert explain(caught.value) == [
+        "DARKROOM_STORAGE_URL: write file:///folder, s3://bucket/prefix, or another URL that obstore knows"
+    ]
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1"])
+def test_an_address_that_is_not_this_machine_s_is_not_blamed_on_the_port(host: str) -> None:
+    with pytest.raises(AddressError, match="DARKROOM_HOST") as refused:
+        listen(host, 0)
+
+    assert "DARKROOM_PORT" not in str(refused.value)
 
 
 def test_a_picture_store_that_does_not_exist_is_explained(tmp_path: Path) -> None:
