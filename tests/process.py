@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -70,10 +71,22 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def lasting_port() -> int:
+    """A port that nobody listens on, and that nobody gets by chance while a server is started there again: the system
+    itself gives out higher ones only."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as free:
+                return int(free.getsockname()[1])
+        except OSError:
+            continue
+
+
 @contextmanager
 def serve(home: Path, *, command: Sequence[str] = COMMAND, **environment: str) -> Iterator[Process]:
     """A server with the data in `home`, ready to be asked."""
-    with _process(home, command, free_port(), READY, environment) as process:
+    port = int(environment.get("DARKROOM_PORT") or free_port())
+    with _process(home, command, port, READY, environment) as process:
         yield process
 
 

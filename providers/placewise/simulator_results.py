@@ -16,7 +16,7 @@ import orjson
 from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
-from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from providers.http import IPAddress, async_client
 from providers.placewise.simulator_errors import Refusal, refused, scripted_refusal
@@ -29,6 +29,8 @@ ASSUMED: Mapping[str, str] = {"X-Sim-Assumed": "1"}
 PushAs = Literal["link", "base64", "picture"]
 """What a report to a callback URL holds when the picture is there; `picture` is the bare file, without any JSON."""
 
+_PATIENCE_SECONDS = 120.0
+"""How long a report is sent again and again to somebody who does not take it."""
 _REASON = "The image could not be generated"
 Link = Callable[[Task], str]
 
@@ -138,7 +140,7 @@ class Reporter:
         return "application/json", orjson.dumps(said)
 
     async def _send(self, client: httpx.AsyncClient, url: str, media_type: str, body: bytes) -> None:
-        """Failures and 5xx are tried again a few times, then forgotten; anything else is the receiver's last word."""
+        """Failures and 5xx are tried again for minutes, then forgotten; anything else is the receiver's last word."""
 
         async def send() -> None:
             answer = await client.post(url, content=body, headers={"Content-Type": media_type, **ASSUMED})
@@ -148,7 +150,7 @@ class Reporter:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(httpx.TransportError),
             wait=wait_exponential(multiplier=0.1, max=5),
-            stop=stop_after_attempt(6),
+            stop=stop_after_delay(_PATIENCE_SECONDS),
         )
         try:
             await retrying(send)

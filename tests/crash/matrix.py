@@ -17,7 +17,7 @@ from tests.crash.databases import pending
 from tests.crash.evidence import Evidence, Vendor, all_tasks, collect, loopback
 from tests.crash.points import DOOM, PLAN, Plan, Point, Then
 from tests.crash.variants import Case, places
-from tests.process import COMMAND, Process, serve
+from tests.process import COMMAND, Process, lasting_port, serve
 from tests.server import Reachable
 
 DOOMED = (COMMAND[0], "-m", "tests.crash.doomed", "serve")
@@ -88,7 +88,8 @@ async def die_and_recover(cases: Sequence[Case], vendor: Vendor, home: Path, dat
     Where a point says so, the next server is killed as well, with the task `again` at a place.
     """
     clicks = [case.click() for case in cases]
-    settings = environment(vendor, database)
+    settings = environment(vendor, database) | dict(cases[0].variant.settings)
+    settings["DARKROOM_PORT"] = str(lasting_port())  # a vendor that reports has been told where to
     first = places(cases)
     seed = f"{settings['DARKROOM_DATABASE_URL'].partition(':')[0]} {cases[0].variant}"
     with serve(home, command=DOOMED, **settings, **doom(first, seed=seed)) as doomed:

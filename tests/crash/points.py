@@ -124,6 +124,13 @@ STREAM = (
 )
 JSON = (*BEFORE_THE_END, *_picture(1, put=1), _NOTED, _USAGE, *AT_THE_END)
 POLL = (*BEFORE_THE_END, _PROGRESS, *_picture(1, put=1), *AT_THE_END)
+PUSH = (
+    *(point for point in BEFORE_THE_END if point.passage != "before POST" and "never" not in point.title),
+    _PROGRESS,
+    *_picture(1, put=1),
+    *AT_THE_END,
+)
+"""A vendor that was never asked reports nothing, and that it does not is only believed after minutes."""
 FOUR = (*BEFORE_THE_END, _PROGRESS, *_picture(1, put=1), *_picture(4, put=4), *AT_THE_END)
 BUYING = (
     Point("before picture 1 is bought", "before buying"),

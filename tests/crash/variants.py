@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.clients import all_images, openai_images, placewise
@@ -16,6 +16,7 @@ from tests.crash.points import (
     ON_ITS_WAY,
     POLL,
     POLL_TWICE,
+    PUSH,
     STREAM,
     UNANSWERED,
     UNFINISHED,
@@ -34,6 +35,8 @@ class Variant:
     """At which passages a crash may lose its pictures. At all others they must arrive."""
     request: Callable[[str], dict[str, Any]]
     """The variables of a click, for a prompt."""
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the servers are set to besides, for all variants of a row."""
 
     def __str__(self) -> str:
         return self.name
@@ -70,6 +73,9 @@ def places(cases: Iterable[Case]) -> dict[str, Point]:
 STREAMED = Variant("openai_images stream", 1, STREAM, UNFINISHED, lambda prompt: openai_images(prompt, partialImages=2))
 PLAIN = Variant("openai_images JSON", 1, JSON, UNFINISHED, lambda prompt: openai_images(prompt, stream=False))
 POLLED = Variant("placewise", 1, POLL, UNANSWERED, placewise)
+PUSHED = replace(
+    POLLED, name="placewise push", points=PUSH, losing=frozenset(), settings={"DARKROOM_PLACEWISE_RESULTS": "push"}
+)
 PREVIEWED = Variant("all_images", 4, FOUR, ON_ITS_WAY, all_images)
 BOUGHT = Variant("all_images bought", 4, BUYING, ON_ITS_WAY, lambda prompt: all_images(prompt, purchase=True))
 
