@@ -34,7 +34,7 @@ from dbos._schemas import SCHEMA_PLACEHOLDER
 from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
 from dbos._utils import INTERNAL_QUEUE_NAME
-from sqlalchemy import Connection, CursorResult, Executable, Select, Update, bindparam, select
+from sqlalchemy import Connection, CursorResult, Executable, Select, Update, bindparam, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from providers.limits import Limits
@@ -353,11 +353,11 @@ class Engine:
         return claimed
 
     def _start(self, queue: _Worked, task_id: str, owner: str) -> None:
-        run = asyncio.create_task(self._run(queue, task_id, owner))
+        run = asyncio.create_task(self._run(task_id, owner))
         queue.running[run] = task_id
         run.add_done_callback(lambda ended: queue.running.pop(ended, None))
 
-    async def _run(self, queue: _Worked, task_id: str, owner: str) -> None:
+    async def _run(self, task_id: str, owner: str) -> None:
         """Run one task to its end, and tell the queue. One that is cancelled stays this node's, to be handed over."""
         await self._runner(task_id, partial(self._owns, task_id, owner))
         self._ended.append((task_id, owner))
@@ -388,8 +388,9 @@ class Engine:
             connection,
             rows.update()
             .where(
-                rows.c.workflow_uuid.in_([task_id for task_id, _ in ended]),
-                rows.c.owner_xid.in_({owner for _, owner in ended}),
+                rows.c.workflow_uuid.in_([task_id for task_id, _ in ended]),  # has an index
+                # As pairs: what is claimed together has one owner, also a task that an older run has just left.
+                tuple_(rows.c.workflow_uuid, rows.c.owner_xid).in_(ended),
                 rows.c.status == "PENDING",
             )
             .values(status="SUCCESS", owner_xid=None, updated_at=at, completed_at=at),

@@ -117,6 +117,43 @@ async def test_a_committed_task_starts_without_waiting_for_a_poll_and_a_rolled_b
     assert sorted(runs.started) == sorted(f"task {number}" for number in range(20))
 
 
+async def test_what_runs_again_is_not_over_when_an_older_run_of_it_ends(database: Database) -> None:
+    gates: list[tuple[str, asyncio.Event]] = []
+    started = asyncio.Condition()
+
+    async def run(task_id: str, _: Owned) -> None:
+        async with started:
+            gates.append((task_id, gate := asyncio.Event()))
+            started.notify_all()
+        await gate.wait()
+
+    async def all_run(number: int) -> None:
+        async with asyncio.timeout(SECONDS), started:
+            await started.wait_for(lambda: len(gates) == number)
+
+    worker = Engine(database, run, {QUEUE: UNLIMITED}, concurrency=4)
+    await worker.start("before")
+    await enqueue(database, worker, "first")
+    await all_run(1)
+    worker.rename("after")  # it has been taken for dead
+    await database.write(lambda connection: worker.enqueue(connection, "second", QUEUE, 0))
+    await worker.recover(["before"])
+    await all_run(3)
+    gates[0][1].set()
+    next(gate for task_id, gate in gates if task_id == "second").set()
+    await eventually(lambda: _told(worker))
+    lost = await worker.lost(["first", "second"])
+    await worker.drain(0)
+    await worker.stop()
+
+    assert sorted(task_id for task_id, _ in gates) == ["first", "first", "second"]
+    assert lost == {"second"}, "only that is over"
+
+
+async def _told(worker: Engine) -> bool:
+    return worker._telling is not None and worker._telling.done()
+
+
 async def test_what_is_claimed_although_the_answer_to_that_was_lost_is_run_in_the_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
