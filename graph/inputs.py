@@ -189,15 +189,17 @@ class TaskFilterInput:
                 f"`createdAfter` ({self.created_after.isoformat()}) is later than `createdBefore` "
                 f"({self.created_before.isoformat()}), so nothing can be in between. Exchange them, or leave one out.",
             )
-        unknown = await resolvers.tasks.unknown_provider(darkroom, self.provider or ())
+        # Whatever a client repeats is looked for once.
+        providers, statuses = tuple(dict.fromkeys(self.provider or ())), tuple(dict.fromkeys(self.status or ()))
+        unknown = await resolvers.tasks.unknown_provider(darkroom, providers)
         if unknown is not None:
             shown = unknown if len(unknown) <= 80 else unknown[:77] + "…"
             raise RequestError(
                 "INVALID_PROVIDER", f"{shown!r} in `provider` is not a provider; there are {', '.join(NAMES)}."
             )
         return TaskFilter(
-            providers=self.provider or (),
-            statuses=self.status or (),
+            providers=providers,
+            statuses=statuses,
             created_after=self.created_after,
             created_before=self.created_before,
         )

@@ -19,9 +19,13 @@ subscription Watch($id: ID!, $after: Int!) {
     ... on TaskStatusChanged { status }
     ... on PartialImageReady { index partialImageIndex image { url mediaType } }
     ... on ImageReady { index image { url mediaType } }
+    ... on NoticeGiven { notice { message } }
+    ... on TaskRetryScheduled { retryAt failure { code message } }
     ... on TaskFailed { failure { code message } }
   }
 }"""
+
+SHOWN = ("status", "notice", "retryAt", "failure")
 
 
 def save(url: str, name: str, media_type: str) -> None:
@@ -47,7 +51,7 @@ async def watch(task: str, server: str) -> None:
                     elif message["type"] == "next":
                         event = message["payload"]["data"]["taskEvents"]
                         after = event["sequence"]
-                        print(f"{after:3} {event['__typename']}", event.get("status") or event.get("failure") or "")
+                        print(f"{after:3} {event['__typename']}", *(event[name] for name in SHOWN if name in event))
                         if image := event.get("image"):
                             stage = event.get("partialImageIndex")
                             name = f"picture-{event['index']}" + ("" if stage is None else f"-partial-{stage}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from graph.inputs import TaskFilterInput
 from tasks.events import StatusChanged
 from tasks.status import TaskStatus
 from tasks.tables import new_task
@@ -86,3 +87,10 @@ async def test_the_schema_names_the_providers_where_they_are_filtered_by(server:
 
     (description,) = [one["description"] for one in fields if one["name"] == "provider"]
     assert "openai_images, placewise, all_images" in description
+
+
+async def test_what_a_filter_repeats_is_looked_for_once(server: LiveServer) -> None:
+    often = TaskFilterInput(status=[TaskStatus.QUEUED, TaskStatus.FAILED] * 2, provider=["placewise"] * 2)
+    found = await often.conditions(server.darkroom)
+
+    assert (found.statuses, found.providers) == ((TaskStatus.QUEUED, TaskStatus.FAILED), ("placewise",))
