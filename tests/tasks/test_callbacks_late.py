@@ -11,14 +11,15 @@ from sqlalchemy import select
 
 import tasks.run
 from providers.errors import FailureCode, Transport
-from tasks.darkroom import Darkroom
+from tasks.darkroom import MOST_IDLE_RUNS, Darkroom
 from tasks.ending import Ending
+from tasks.errors import StorageError
 from tasks.events import Failed, ImageReady, StatusChanged, Succeeded
 from tasks.records import TaskRecord, now
 from tasks.status import TaskStatus
 from tasks.tables import CALLBACKS
 from tests.clients import eventually
-from tests.tasks.node import Vendor, ended, node, order, pictures, vendor
+from tests.tasks.node import Vendor, ended, node, order, pictures, until, vendor
 from tests.tasks.test_repair import LONG_AGO, change, idle, row
 from tests.tasks.test_run import picture
 
@@ -155,3 +156,32 @@ async def test_a_request_that_nobody_reports_on_has_an_unknown_outcome_until_som
     assert "still reports" in last.failure.message
     assert unknown.transport == Transport.PERHAPS_SENT.value
     assert [image.late for image in kept] == [True]
+
+
+async def test_a_picture_that_the_store_could_not_give_back_is_kept_when_it_can_and_not_asked_for_for_ever(
+    studio: Vendor, tmp_path: Path, with_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(key: str) -> bytes:
+        raise StorageError(f"{key} cannot be read: 503 SlowDown")
+
+    async with node(studio, tmp_path, with_tables, storage_patience_seconds=0) as at:
+        patient, hopeless = [await at.start(order("placewise")) for _ in range(2)]
+        with monkeypatch.context() as patched:
+            patched.setattr(at.images, "kept", away)
+            for task in (patient, hopeless):
+                await until(at, task, TaskStatus.RUNNING)
+                await deliver(at, task, picture())
+                last = (await ended(at, task))[-1].change
+                assert isinstance(last, Failed)
+                assert last.failure.code is FailureCode.STORAGE_FAILED
+            for _ in range(2 * MOST_IDLE_RUNS):
+                await change(at, hopeless, created_at=now() - LONG_AGO / 4)
+                await at._upkeep._repair.stale()
+                await idle(at)
+        await repaired(at, patient)
+        kept = await pictures(at, patient)
+        given_up = await row(at, hopeless)
+
+    assert [image.late for image in kept] == [True]
+    assert not given_up.listening
+    assert given_up.run <= MOST_IDLE_RUNS + 2
