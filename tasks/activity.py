@@ -180,7 +180,11 @@ class Activities:
         follower = await self._join(filter)
         try:
             here = follower.seen
-            complete = after is None or await self._replay(follower, after, here)
+            complete = after is None
+            if after is not None and (behind := await self._behind(filter, after, here)) is not None:
+                # What has been read from the end meanwhile has waited in the follower.
+                follower.put_before(behind)
+                complete = True
             told = after if after is not None and complete else here
             yield Started(told, complete)
             async with aclosing(self._tell(follower, filter, told, 1 / per_second)) as activities:
@@ -188,6 +192,22 @@ class Activities:
                     yield activity
         finally:
             self._leave(follower)
+
+    async def missed(self, filter: TaskFilter, after: Position) -> Sequence[Started | TaskChanged]:
+        """What somebody has missed who comes back from a position, and goes on with what a follower with the same
+        filter is told from this moment on: all there is up to here, some of which that one may still be told.
+
+        Raises `DatabaseUnavailableError` when the log has not been readable for long.
+        """
+        # What a follower has been told by now is not after what has been read by now.
+        here = self._at
+        if here is None:
+            here = await patiently(self._log.end)
+        behind = await self._behind(filter, after, here)
+        news = None if behind is None else behind.take()
+        if behind is None or news is None:
+            return [Started(here, complete=False)]
+        return [Started(after, complete=True), *changes_of(news, behind.seen)]
 
     async def _tell(
         self, follower: Follower, filter: TaskFilter, told: Position, pause: float
@@ -233,23 +253,22 @@ class Activities:
             self._tail.cancel()
             self._tail = self._at = None
 
-    async def _replay(self, follower: Follower, after: Position, here: Position) -> bool:
-        """Give a follower what lies between; False when that is too much, or when it comes from another log, or from
-        before a back-up was restored.
+    async def _behind(self, filter: TaskFilter, after: Position, here: Position) -> Follower | None:
+        """Somebody who has been offered what lies between; None when that is too much, or when `after` comes from
+        another log, or from before a back-up was restored.
 
-        What has been read from the end meanwhile waits in the follower, so it is offered again, in order. Whoever comes
-        from another node may be further than this one has read: there is nothing between, and it is told some again.
+        Whoever comes from another node may be further than this one has read: there is nothing between, and it is told
+        some again.
         """
         if not await patiently(partial(self._log.holds, after)):
-            return False
-        behind = Follower(follower._filter, after)
+            return None
+        behind = Follower(filter, after)
         for _ in range(MOST_PAGES):
             page = await patiently(partial(self._log.after, behind.seen))
             behind.offer(one for one in page if one.position <= here)
             if len(page) < PAGE or page[-1].position >= here:
-                follower.put_before(behind)
-                return True
-        return False
+                return behind
+        return None
 
     async def _read(self) -> None:
         """Read the log for as long as anybody follows. What keeps this from going on ends it for everybody who is

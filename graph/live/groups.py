@@ -21,8 +21,8 @@ from graph.live.load import Load
 from graph.live.message import Message
 from graph.live.operation import Checked, OperationRequest, RefusedError, Selection, encode, subscribe
 from graph.live.outlet import Outlet
-from graph.live.replay import Replay, Replays, read
-from graph.live.source import LiveEvent, Source
+from graph.live.replay import Preludes, Replay, Replays, prelude, read
+from graph.live.source import LiveEvent, Prelude, Source
 from graph.live.subscriber import Subscriber
 from graph.schema import Schema, encoded
 from resolvers.images import DataUriBudget
@@ -90,7 +90,8 @@ class Groups:
         if group is None:
             shared = Context(context.darkroom, context.rights)
             group = self._groups[key] = Group(self, key, source, Selection(executor), shared, inlines=checked.inlines)
-        subscriber = Subscriber(group, outlet, id, prefix, source.after)
+        begins = None if source.place is None else source
+        subscriber = Subscriber(group, outlet, id, prefix, source.after, begins)
         group.join(subscriber)
         return subscriber
 
@@ -121,6 +122,7 @@ class Group:
         "_kept_up",
         "_key",
         "_live",
+        "_preludes",
         "_pump",
         "_replays",
         "_selection",
@@ -142,6 +144,7 @@ class Group:
         self._budget = DataUriBudget() if inlines else None
         self._live: dict[Subscriber, None] = {}
         self._behind: dict[Subscriber, None] = {}
+        self._preludes: Preludes | None = None
         self._replays: Replays | None = None
         if self._budget is None and (first := source.first()):
             self._replays = Replays()
@@ -202,6 +205,19 @@ class Group:
         if self._replays is None:
             self._replays = Replays()
         return await self._replays.after(self.source, sequence)
+
+    async def prelude(self, source: Source) -> tuple[Prelude, Replay]:
+        """What somebody gets first who comes back; shared like stored events."""
+        await self.source.begun()
+        if self._budget is not None:
+            return await prelude(source, self.source)
+        if self._preludes is None:
+            self._preludes = Preludes()
+        return await self._preludes.of(source, self.source, self._reaches)
+
+    def _reaches(self, sequence: int) -> bool:
+        """Whether all events above a sequence are kept, or still to come."""
+        return sequence >= self.newest or (self._kept is not None and self._kept.reaches(sequence))
 
     async def encode(self, event: LiveEvent, budget: DataUriBudget | None) -> Message:
         """Execute the group's selection for an event, with the inline pictures that a budget allows."""

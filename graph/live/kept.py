@@ -59,6 +59,10 @@ class Kept:
         at = bisect_right(self._messages, sequence, key=lambda message: message.sequence)
         return self._messages[at] if at < len(self._messages) else None
 
+    def reaches(self, sequence: int) -> bool:
+        """Whether nothing above a sequence is missing."""
+        return sequence >= self._floor
+
     def clear(self) -> None:
         """Nobody is behind any more."""
         self._messages.clear()

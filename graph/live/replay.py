@@ -7,38 +7,49 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from graph.live.message import Message
-from graph.live.source import LiveEvent, Source
+from graph.live.source import LiveEvent, Prelude, Source
 
 SECONDS = 1.0
 """How long what was read is shared. A replayed event shows its task as it is now, so not for long."""
 EVENTS = 256
-"""Most events that are held at a time; whoever needs more reads on."""
+"""Most events that are held at a time, and most encoded ones; whoever needs more reads on."""
 
 
 class Replay:
     """Stored events, and what they are encoded, as far as somebody has done that."""
 
-    __slots__ = ("_events", "_messages")
+    __slots__ = ("_encoding", "_events", "_messages")
 
     def __init__(self, events: Sequence[LiveEvent]) -> None:
         self._events = events[:EVENTS]
         self._messages: dict[int, Message] = {}
+        self._encoding: dict[int, asyncio.Event] = {}
 
     def after(self, sequence: int) -> LiveEvent | None:
         """The first event above a sequence."""
         at = bisect_right(self._events, sequence, key=lambda event: event.sequence)
         return self._events[at] if at < len(self._events) else None
 
-    def message(self, event: LiveEvent) -> Message | None:
-        """The event as it was encoded before."""
-        return self._messages.get(event.sequence)
-
-    def keep(self, message: Message) -> None:
-        """Share an encoded event with the others."""
-        self._messages[message.sequence] = message
+    async def encoded(self, event: LiveEvent, encode: Callable[[], Awaitable[Message]]) -> Message:
+        """The event as it was encoded before, or is being encoded for somebody else; only else is it encoded."""
+        sequence = event.sequence
+        while (message := self._messages.get(sequence)) is None:
+            if (busy := self._encoding.get(sequence)) is not None:
+                await busy.wait()
+                continue
+            busy = self._encoding[sequence] = asyncio.Event()
+            try:
+                message = self._messages[sequence] = await encode()
+            finally:
+                del self._encoding[sequence]
+                busy.set()
+            if len(self._messages) > EVENTS:
+                del self._messages[next(iter(self._messages))]
+        return message
 
 
 class Replays:
@@ -78,7 +89,40 @@ async def read(source: Source, sequence: int) -> Replay:
     return Replay(await source.stored(sequence))
 
 
-def _seen(reading: asyncio.Future[Replay]) -> None:
+class Preludes:
+    """Preludes that are shared at this moment, by the place that somebody comes back to."""
+
+    __slots__ = ("_reading",)
+
+    def __init__(self) -> None:
+        self._reading: dict[str, asyncio.Task[tuple[Prelude, Replay]]] = {}
+
+    async def of(self, source: Source, shared: Source, reaches: Callable[[int], bool]) -> tuple[Prelude, Replay]:
+        """The one for a source, and how its events are encoded. `reaches` says whether all after a sequence is there;
+        what goes on after another is of no use."""
+        place = source.place or ""
+        reading = self._reading.get(place)
+        if reading is not None:
+            found = await asyncio.shield(reading)
+            if reaches(found[0].then):
+                return found
+        reading = self._reading[place] = asyncio.create_task(prelude(source, shared), name="prelude")
+        reading.add_done_callback(_seen)
+        asyncio.get_running_loop().call_later(SECONDS, self._forget, place, reading)
+        return await asyncio.shield(reading)
+
+    def _forget(self, place: str, reading: asyncio.Task[tuple[Prelude, Replay]]) -> None:
+        if self._reading.get(place) is reading:
+            del self._reading[place]
+
+
+async def prelude(source: Source, shared: Source) -> tuple[Prelude, Replay]:
+    """The same for one who comes back alone."""
+    found = await source.prelude(shared)
+    return found, Replay(found.events)
+
+
+def _seen(reading: asyncio.Future[Any]) -> None:
     """Whoever waits for it is told what went wrong; when all have left, nobody needs to know."""
     if not reading.cancelled():
         reading.exception()

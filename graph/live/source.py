@@ -24,6 +24,15 @@ class LiveEvent:
     cursor: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Prelude:
+    """What somebody gets by itself who comes back, numbered from 1; `then` is the sequence after which it goes on with
+    the others."""
+
+    events: Sequence[LiveEvent]
+    then: int
+
+
 class Source(ABC):
     """What the resolver of a subscription returns. Subscriptions with equal keys see the same events.
 
@@ -41,6 +50,19 @@ class Source(ABC):
         self.after = after
         self.newest = newest
         self.ended = ended
+
+    @property
+    def place(self) -> str | None:
+        """Where somebody comes back to who gets a prelude; None where nobody does, because `after` says it all."""
+        return None
+
+    async def begun(self) -> None:
+        """Wait until there have been live events, which is when there can be a prelude."""
+        raise NotImplementedError("only whoever comes back to a place of its own gets a prelude")
+
+    async def prelude(self, shared: Source) -> Prelude:
+        """What comes first, for whoever comes back, where the others share another source."""
+        raise NotImplementedError("only whoever comes back to a place of its own gets a prelude")
 
     @abstractmethod
     def resume(self, cursor: str) -> None:

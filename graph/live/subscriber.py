@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from graph.live.message import Message
 from graph.live.outlet import Outlet
 from graph.live.replay import Replay
-from graph.live.source import LiveEvent
+from graph.live.source import LiveEvent, Source
 
 if TYPE_CHECKING:
     from graph.live.groups import Group
@@ -26,17 +27,20 @@ class Subscriber:
     """One subscription of one client.
 
     `position` is the sequence of the last event it was sent, or was spared. `prefix` is what its transport puts before
-    every message.
+    every message. `begins` is where it comes back from, if it is told first what it has missed.
     """
 
-    __slots__ = ("_behind_since", "_group", "_next", "_task", "id", "outlet", "position", "prefix")
+    __slots__ = ("_begins", "_behind_since", "_group", "_next", "_task", "id", "outlet", "position", "prefix")
 
-    def __init__(self, group: Group, outlet: Outlet, id: str, prefix: bytes, position: int) -> None:
+    def __init__(
+        self, group: Group, outlet: Outlet, id: str, prefix: bytes, position: int, begins: Source | None = None
+    ) -> None:
         self.outlet = outlet
         self.id = id
         self.prefix = prefix
         self.position = position
         self._group = group
+        self._begins = begins
         self._next: LiveEvent | None = None
         self._behind_since: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -44,7 +48,7 @@ class Subscriber:
     def catch_up(self, behind_since: float | None = None) -> None:
         """Be brought up to date. `behind_since` is when it fell behind; None when it has just come, for then
         nothing is left out."""
-        if self.position >= self._group.newest and not self._group.ended:
+        if self._begins is None and self.position >= self._group.newest and not self._group.ended:
             self._group.caught_up(self)
             return
         self._behind_since = behind_since
@@ -74,6 +78,9 @@ class Subscriber:
 
     async def _catch_up(self) -> None:
         group = self._group
+        if self._begins is not None:
+            await self._tell_missed(self._begins)
+            self._begins = None
         replay: Replay | None = None
         left_out: list[LiveEvent] = []
         resume_after = self.position
@@ -102,6 +109,13 @@ class Subscriber:
             self.finish()
         else:
             group.caught_up(self)
+
+    async def _tell_missed(self, source: Source) -> None:
+        """What only those get who come back to the same place. What happens meanwhile, the group keeps."""
+        prelude, encoded = await self._group.prelude(source)
+        for event in prelude.events:
+            await self._send(event, None, encoded)
+        self.position = prelude.then
 
     def _leaves_out(self, event: LiveEvent) -> bool:
         """Whether an event is a picture that is no longer the newest thing, and the reader is slow."""
@@ -133,12 +147,8 @@ class Subscriber:
             return True
 
     async def _encoded(self, event: LiveEvent, replay: Replay | None) -> Message:
-        message = None if replay is None else replay.message(event)
-        if message is None:
-            message = await self._group.encode(event, self.outlet.budget)
-            if replay is not None:
-                replay.keep(message)
-        return message
+        encode = partial(self._group.encode, event, self.outlet.budget)
+        return await (encode() if replay is None else replay.encoded(event, encode))
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if task is not self._task:

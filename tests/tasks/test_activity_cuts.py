@@ -112,3 +112,26 @@ async def test_whoever_is_cut_off_after_a_few_messages_each_time_gets_through(sh
                         break
 
     assert whole <= seen
+
+
+async def test_what_was_missed_and_what_a_follower_is_told_from_then_on_are_everything(shelf: Shelf) -> None:
+    followers = activities(shelf)
+    start = await ActivityLog(shelf.database).end()
+    async with asyncio.timeout(SECONDS), aclosing(followers.follow(TaskFilter(), start, QUICK)) as stream:
+        tasks = [await shelf.claimed() for _ in range(4)]
+        for task in tasks:
+            await succeed(shelf, task)
+        whole = {(task.id, sequence) for task in tasks for sequence in (1, 2)}
+        told: list[TaskChanged] = []
+        beginnings: list[set[tuple[str, int]]] = []
+        # Somebody comes back at every moment, also while the follower has been told a part of what it was offered.
+        while not whole <= events(told):
+            activity = await anext(stream)
+            beginnings = [one | events([activity] if isinstance(activity, TaskChanged) else []) for one in beginnings]
+            told += [activity] if isinstance(activity, TaskChanged) else []
+            missed = await followers.missed(TaskFilter(), start)
+            assert missed[0] == Started(start, complete=True)
+            beginnings.append(events([one for one in missed if isinstance(one, TaskChanged)]))
+
+    assert len(beginnings) > 4
+    assert all(whole <= one for one in beginnings)
