@@ -79,10 +79,15 @@ class OpenAIImages:
             connect_seconds=settings.connect_timeout_seconds, read_seconds=settings.read_timeout_seconds
         )
         self._links = LinkFetcher(
-            LinkLimits(max_bytes=settings.link_max_bytes, seconds=settings.link_timeout_seconds),
+            LinkLimits(
+                max_bytes=settings.link_max_bytes,
+                seconds=settings.link_timeout_seconds,
+                appear_seconds=settings.link_timeout_seconds / 4,  # the link is seconds old: see `LinkLimits`
+            ),
             allow_private=settings.allow_private_links,
             allow_loopback=sandbox or is_loopback(base.host),
             private_setting=f"{PREFIX}ALLOW_PRIVATE_LINKS",
+            seconds_setting=f"{PREFIX}LINK_TIMEOUT_SECONDS",
         )
 
     async def run(
@@ -179,7 +184,7 @@ class OpenAIImages:
             request=request,
             model=response.headers.get("x-tfy-resolved-model"),
             speaker=self._speaker,
-            fetch=self._links.fetch,
+            links=self._links,
         )
         streamed = _media_type(response) == "text/event-stream"
         return self._stream(response, answer, clock) if streamed else self._body(response, answer, clock)
@@ -199,9 +204,11 @@ class OpenAIImages:
                             yield each
                     if answer.complete:
                         clock.at = min(clock.at, loop.time() + _LAST_WORDS_SECONDS)
-            except ProviderError:
-                if not answer.complete:
-                    raise  # with every picture here, a late complaint takes none of them away
+            except ProviderError as exc:
+                answer.fail(exc)  # with every picture here, a late complaint takes none of them away
+        async with aclosing(answer.rest()) as told:
+            async for each in told:
+                yield each
         if not answer.complete:
             raise answer.truncated("ended")
 
@@ -220,9 +227,12 @@ class OpenAIImages:
             raise answer.bad(f"is {kind} and no JSON (it starts with {start!r}); check {PREFIX}BASE_URL") from exc
         if not isinstance(body, dict):
             raise answer.bad("is JSON, but no object")
-        async with aclosing(answer.of_body(body)) as told:
-            async for each in told:
-                yield each
+        for part in (answer.of_body(body), answer.rest()):
+            async with aclosing(part) as told:
+                async for each in told:
+                    yield each
+        if not answer.complete:
+            yield answer.fewer()
 
     async def _read(self, response: httpx.Response, answer: Answer, clock: _Clock) -> list[bytes]:
         limit = self._settings.frame_limit_bytes * answer.expected

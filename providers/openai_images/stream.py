@@ -33,10 +33,11 @@ _EVENT_STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event: its name (empty where it has none) and its JSON object."""
+    """One event: its name (empty where it has none) and its JSON object, or why that cannot be read."""
 
     name: str
     data: dict[str, JsonValue]
+    broken: BadResponseError | None = None
 
 
 class FrameSplitter:
@@ -83,7 +84,7 @@ class FrameSplitter:
 async def stream_events(chunks: AsyncIterable[bytes], *, limit: int) -> AsyncGenerator[StreamEvent, None]:
     """The events of a stream until `[DONE]` or its end; one that is cut before its blank line is not an event.
 
-    `limit` is in bytes per event. Raises BadResponseError for a larger one, and for one whose JSON is broken.
+    `limit` is in bytes per event. Raises BadResponseError for a larger one; one whose JSON is broken ends nothing.
     """
     splitter = FrameSplitter(limit)
     async for chunk in chunks:
@@ -107,12 +108,13 @@ def _parse(parts: list[bytes]) -> tuple[list[StreamEvent], bool]:
             return events, True
         if not event.data.lstrip().startswith("{"):
             continue  # a keep-alive, or something for somebody else
+        name = "" if event.event == "message" else event.event
         try:
             data: JsonValue = from_json(event.data)
         except ValueError as exc:
-            raise BadResponseError(
-                f"An event of the answer is not valid JSON: {exc}.", transport=Transport.ACCEPTED
-            ) from exc
+            broken = BadResponseError(f"An event of the answer is not valid JSON: {exc}.", transport=Transport.ACCEPTED)
+            events.append(StreamEvent(name, {}, broken))
+            continue
         if isinstance(data, dict):
-            events.append(StreamEvent("" if event.event == "message" else event.event, data))
+            events.append(StreamEvent(name, data))
     return events, False

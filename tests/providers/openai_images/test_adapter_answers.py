@@ -196,6 +196,75 @@ async def test_the_pictures_that_can_be_read_are_handed_over_before_the_failure(
     assert isinstance(outcome.failure(), BadResponseError)
 
 
+def completed(item: dict[str, JsonValue], **more: JsonValue) -> bytes:
+    return frame({"type": "image_generation.completed", **item, **more})
+
+
+BROKEN: list[dict[str, JsonValue]] = [{}, {"b64_json": "!"}, {"b64_json": b64(PNG)[:400]}]
+
+
+@pytest.mark.parametrize("item", BROKEN)
+@pytest.mark.parametrize("place", [0, 1, 3])
+async def test_a_picture_that_is_broken_costs_none_of_the_others_streamed_or_not(
+    item: dict[str, JsonValue], place: int
+) -> None:
+    items: list[dict[str, JsonValue]] = [{"b64_json": b64(data)} for data in (b"a", b"b", b"c")]
+    items.insert(place, item)
+    streamed = await answered(sse(*[completed(each) for each in items]), request(n=4, stream=True))
+    whole = await answered(json_body({"data": list[JsonValue](items)}), request(n=4))
+    for outcome in (streamed, whole):
+        assert outcome.finals == [b"a", b"b", b"c"]
+        indexes = [event.index for event in outcome.events if isinstance(event, FinalImage)]
+        assert indexes == [number for number in range(4) if number != place]
+        assert outcome.failure().billed is True
+    assert type(streamed.failure()) is type(whole.failure())
+
+
+async def test_a_broken_picture_that_is_repeated_takes_one_place() -> None:
+    broken = completed(BROKEN[1])
+    outcome = await answered(sse(broken, broken, final(b"b")), request(n=2))
+    assert [event.index for event in outcome.events if isinstance(event, FinalImage)] == [1]
+
+
+async def test_stages_after_a_broken_picture_belong_to_the_next_one() -> None:
+    frames = [partial(0, b"a0"), completed(BROKEN[1]), partial(0, b"b0"), final(b"b")]
+    outcome = await answered(sse(*frames), request(n=2, partial_images=1))
+    assert outcome.partials == [(0, 0, b"a0"), (1, 0, b"b0")]
+    assert [event.index for event in outcome.events if isinstance(event, FinalImage)] == [1]
+    assert isinstance(outcome.failure(), BadResponseError)
+
+
+async def test_what_a_broken_picture_cost_is_told() -> None:
+    outcome = await answered(sse(completed(BROKEN[1], usage=USAGE)))
+    assert kinds(outcome.events) == ["Accepted", "Usage"]
+
+
+async def test_a_broken_picture_is_forgiven_once_all_that_were_asked_for_are_here() -> None:
+    outcome = await answered(sse(completed(BROKEN[1]), final(b"done")))
+    assert outcome.error is None
+    assert [(event.index, event.data) for event in outcome.events if isinstance(event, FinalImage)] == [(0, b"done")]
+
+
+async def test_a_stream_that_ends_early_after_a_broken_picture_fails_with_what_came_first() -> None:
+    moderated = frame({"type": "error", "error": {"code": "moderation_blocked", "message": "no"}})
+    outcome = await answered(sse(completed(BROKEN[1]), final(b"b"), moderated), request(n=3))
+    assert outcome.finals == [b"b"]
+    assert isinstance(outcome.failure(), BadResponseError)
+
+
+@pytest.mark.parametrize("name", ["image_generation.partial_image", "image_generation.completed", None])
+async def test_an_event_that_cannot_be_read_does_not_end_the_stream(name: str | None) -> None:
+    head = b"" if name is None else b"event: " + name.encode() + b"\n"
+    unreadable = head + b'data: {"b64_json": "QUJ\n\n'
+    outcome = await answered(sse(unreadable, final(b"done")), request(partial_images=1))
+    assert outcome.error is None
+    assert outcome.finals == [b"done"]
+    outcome = await answered(sse(unreadable, final(b"done")), request(n=2, partial_images=1))
+    assert outcome.finals == [b"done"]
+    failure = outcome.failure()
+    assert isinstance(failure, TruncatedError if name and "partial" in name else BadResponseError)
+
+
 @pytest.mark.parametrize("body", [{"created": 1, "data": []}, {"created": 1}, {"data": None}, {}])
 async def test_an_answer_without_pictures_is_a_failure(body: JsonValue) -> None:
     failure = (await answered(json_body(body))).failure()

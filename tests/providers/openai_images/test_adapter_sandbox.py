@@ -167,7 +167,9 @@ async def test_a_fault_is_what_it_is_and_never_costs_twice(
     transport: Transport,
     billed: bool | None,
     charged: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DARKROOM_OPENAI_IMAGES_LINK_TIMEOUT_SECONDS", "0.5")
     outcome, paid = await made(vendor, scripted(script, partial_images=2))
     failure = outcome.failure()
     assert isinstance(failure, error)

@@ -10,11 +10,16 @@ import ssl
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+from pydantic import JsonValue
 
+from providers.contract import FinalImage
 from providers.errors import ResultUnavailableError, Transport
+from providers.http import AddressRule, async_client
 from providers.links import LinkFetcher, LinkLimits, is_public
 from tests.providers.upstream import (
     TOKEN,
@@ -37,13 +42,40 @@ pytestmark = pytest.mark.anyio
 PICTURE = http(b"the picture", media_type="image/png")
 
 
-def fetcher(*, max_bytes: int = 1000, seconds: float = 5, loopback: bool = True, private: bool = False) -> LinkFetcher:
+def fetcher(
+    *,
+    max_bytes: int = 1000,
+    seconds: float = 60,
+    first_wait: float = 0,
+    appear: float = 0,
+    loopback: bool = True,
+    private: bool = False,
+    waits: list[float] | None = None,
+) -> LinkFetcher:
+    """It waits for nothing, and notes in `waits` how long it would have."""
+
+    async def pause(seconds: float) -> None:
+        if waits is not None:
+            waits.append(seconds)
+
     return LinkFetcher(
-        LinkLimits(max_bytes=max_bytes, seconds=seconds, first_wait_seconds=0),
+        LinkLimits(max_bytes=max_bytes, seconds=seconds, first_wait_seconds=first_wait, appear_seconds=appear),
         allow_loopback=loopback,
         allow_private=private,
         private_setting="SOME_SETTING",
+        seconds_setting="TIME_SETTING",
+        pause=pause,
     )
+
+
+def in_turn(*answers: bytes) -> Callable[[Heard, asyncio.StreamWriter], Awaitable[None]]:
+    """One after the other; the last one for ever."""
+    left = list(answers)
+
+    async def answer(_heard: Heard, writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+
+    return answer
 
 
 async def refused(fetching: Awaitable[bytes]) -> ResultUnavailableError:
@@ -117,42 +149,116 @@ async def test_a_link_that_fails_never_sends_the_request_again() -> None:
         async with upstream(
             json_body({"data": [{"url": f"{store.url}/gone"}, {"url": "data:;base64,eA=="}]})
         ) as server:
-            outcome = await run(account(server.url), request(n=2))
+            outcome = await run(account(server.url, link_timeout_seconds=0.2), request(n=2))
         assert len(server.heard) == 1
-        assert len(store.heard) == 1
+        assert store.heard
     assert isinstance(outcome.failure(), ResultUnavailableError)
     assert "403" in outcome.failure().message
     assert outcome.finals == [b"x"], "the other picture is kept"
 
 
-async def test_a_passing_failure_is_tried_again() -> None:
-    answers = iter([b"", http(b"", status="503 Busy"), PICTURE])
+async def test_a_passing_failure_is_tried_again_for_as_long_as_there_is_time() -> None:
+    passing = [b"", *(http(b"", status=f"{status} No") for status in (503, 408, 425, 429, 500, 502, 504, 507))]
+    async with upstream(in_turn(*passing, *passing, PICTURE)) as store:
+        assert await fetcher().fetch(f"{store.url}/a.png") == b"the picture"
+        assert len(store.heard) == 19
+
+
+async def test_the_time_between_attempts_grows_up_to_five_seconds_and_is_never_quite_the_same() -> None:
+    waits: list[float] = []
+    async with upstream(in_turn(*[http(b"", status="503 Busy")] * 8, PICTURE)) as store:
+        await fetcher(first_wait=0.2, waits=waits).fetch(store.url)
+    for wait, about in zip(waits, [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5], strict=True):
+        assert about * 0.8 <= wait <= about * 1.2
+    assert len(set(waits)) == len(waits)
+
+
+async def test_a_store_that_says_when_to_come_back_is_obeyed_if_there_is_time_for_it() -> None:
+    waits: list[float] = []
+    asked = [http(b"", status="503 Busy", Retry_After=seconds) for seconds in ("7", "3600", "0")]
+    async with upstream(in_turn(*asked, PICTURE)) as store:
+        await fetcher(first_wait=0.2, waits=waits).fetch(store.url)
+    assert waits[0] == 7
+    assert waits[1] < 1
+    assert 0.6 < waits[2] < 1, "no sooner than without being asked"
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found"])
+async def test_a_file_that_is_not_there_yet_is_waited_for_at_first(status: str) -> None:
+    async with upstream(in_turn(*[http(b"", status=status)] * 5, PICTURE)) as store:
+        assert await fetcher(appear=15).fetch(store.url) == b"the picture"
+    async with upstream(in_turn(http(b"", status=status), PICTURE)) as store:
+        await refused(fetcher(first_wait=100, appear=3).fetch(store.url))
+        assert len(store.heard) == 1, "the next attempt would be too late"
+
+
+async def test_the_failure_says_what_was_tried_and_what_to_do() -> None:
+    async with upstream(in_turn(b"", http(b"", status="503 Busy"), http(b"", status="404 Gone"))) as store:
+        failure = await refused(fetcher().fetch(f"{store.url}/a.png?sig=secret"))
+    assert "the answer was 404, after 3 attempts in " in failure.message
+    assert "Look for it at the provider" in failure.message
+    assert "TIME_SETTING" in failure.message
+    assert "secret" not in failure.message
+
+
+async def test_when_the_time_is_over_the_failure_says_what_the_trouble_was() -> None:
+    async def over(_seconds: float) -> None:
+        raise TimeoutError
+
+    async with upstream(http(b"", status="503 Busy")) as store:
+        failure = await refused(replace(fetcher(), pause=over).fetch(store.url))
+    assert "longer than 60 seconds; before that 1 attempt failed" in failure.message
+    assert "because the answer was 503" in failure.message
+    assert "TIME_SETTING" in failure.message
+
+
+async def test_without_patience_there_is_one_attempt() -> None:
+    async with upstream(in_turn(http(b"", status="503 Busy"), PICTURE)) as store:
+        await refused(fetcher(appear=15).fetch(store.url, patient=False))
+        assert len(store.heard) == 1
+
+
+async def test_a_connection_that_hangs_leaves_time_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hurried(*, connect_seconds: float, read_seconds: float, rule: AddressRule | None) -> httpx.AsyncClient:
+        assert read_seconds == 30, "half of the time"
+        return async_client(connect_seconds=connect_seconds, read_seconds=0.1, rule=rule)
+
+    heard_before = asyncio.Event()
 
     async def answer(_heard: Heard, writer: asyncio.StreamWriter) -> None:
-        writer.write(next(answers))
+        if not heard_before.is_set():
+            heard_before.set()
+            await asyncio.Event().wait()
+        writer.write(PICTURE)
 
+    monkeypatch.setattr("providers.links.async_client", hurried)
     async with upstream(answer) as store:
-        assert await fetcher().fetch(f"{store.url}/a.png") == b"the picture"
-        assert len(store.heard) == 3
+        assert await fetcher().fetch(store.url) == b"the picture"
+
+
+GARBLED = http(b"no gzip at all", media_type="image/png", Content_Encoding="gzip")
 
 
 @pytest.mark.parametrize(
-    ("answer", "attempts", "said"),
+    ("answer", "passing", "said"),
     [
-        (http(b"", status="503 Busy"), 3, "503"),
-        (http(b"", status="404 Not Found"), 1, "404"),
-        (http(b"<html>", media_type="text/html; charset=utf-8"), 1, "text/html"),
-        (http(b"", media_type="image/png"), 3, "empty"),
-        (PICTURE[:-3], 3, "connection failed"),
-        (http(b"x" * 1001, media_type="image/png"), 1, "larger than 1,000 bytes"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + b"x" * 1001, 1, "larger than 1,000 bytes"),
-        (b"HTTP/1.1 304 Not Modified\r\n\r\n", 1, "304"),
+        (http(b"", status="503 Busy"), True, "503"),
+        (http(b"", media_type="image/png"), True, "empty"),
+        (PICTURE[:-3], True, "connection failed"),
+        (http(b"", status="404 Not Found"), False, "404"),
+        (http(b"", status="410 Gone"), False, "410"),
+        (http(b"<html>", media_type="text/html; charset=utf-8"), False, "text/html"),
+        (http(b"x" * 1001, media_type="image/png"), False, "larger than 1,000 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + b"x" * 1001, False, "larger than 1,000 bytes"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", False, "304"),
+        (GARBLED, False, "compressed"),
     ],
 )
-async def test_what_cannot_be_fetched_says_why(answer: bytes, attempts: int, said: str) -> None:
+async def test_what_cannot_be_fetched_says_why(answer: bytes, passing: bool, said: str) -> None:
     async with upstream(answer) as store:
-        failure = await refused(fetcher().fetch(f"{store.url}/a.png?sig=secret"))
-        assert len(store.heard) == attempts
+        limited = fetcher(first_wait=100, seconds=3) if passing else fetcher(seconds=3)  # no time, or much of it
+        failure = await refused(limited.fetch(f"{store.url}/a.png?sig=secret"))
+        assert len(store.heard) == 1
     assert said in failure.message
     assert "secret" not in failure.message
 
@@ -305,8 +411,9 @@ async def test_tls_is_checked_against_the_name_in_the_link_and_not_the_address(
         port = store.url.rpartition(":")[2]
         with names(monkeypatch, known):
             assert await fetcher().fetch(f"https://pictures.example:{port}/a.png") == b"the picture"
-            await refused(fetcher().fetch(f"https://other.example:{port}/a.png"))
-            await refused(fetcher().fetch(f"https://127.0.0.1:{port}/a.png"))
+            for host in ("other.example", "127.0.0.1"):
+                at_once = fetcher(first_wait=100, seconds=3)
+                assert "certificate" in (await refused(at_once.fetch(f"https://{host}:{port}/a.png"))).message
         assert len(store.heard) == 1
 
 
@@ -346,3 +453,32 @@ async def test_a_picture_that_waits_behind_a_final_event_is_not_forgotten() -> N
     async with upstream(PICTURE) as store:
         outcome = await answered(sse(final(b"one"), frame({"data": [{"url": store.url}]})), request(n=2))
     assert outcome.finals == [b"one", b"the picture"]
+
+
+async def test_a_picture_whose_link_works_only_later_keeps_no_other_waiting_and_keeps_its_place() -> None:
+    asked: list[str] = []
+
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
+        path = heard.line.split()[1]
+        asked.append(path)
+        missing = path == "/1" and asked.count("/1") < 3
+        writer.write(http(b"", status="404 Not Found") if missing else http(path.encode(), media_type="image/png"))
+
+    async with upstream(answer) as store:
+        links: list[JsonValue] = [{"url": f"{store.url}/{number}"} for number in (1, 2, 3)]
+        streamed = sse(*[frame({"type": "image_generation.completed", "url": f"{store.url}/{n}"}) for n in (1, 2, 3)])
+        for whole in (json_body({"data": links}), streamed):
+            asked.clear()
+            outcome = await answered(whole, request(n=3))
+            assert outcome.error is None
+            assert asked == ["/1", "/2", "/3", "/1", "/1"]
+            finals = [(event.index, event.data) for event in outcome.events if isinstance(event, FinalImage)]
+            assert finals == [(1, b"/2"), (2, b"/3"), (0, b"/1")]
+
+
+async def test_a_stage_whose_link_does_not_work_is_not_waited_for() -> None:
+    async with upstream(http(b"", status="503 Busy")) as store:
+        stage = frame({"type": "image_generation.partial_image", "url": store.url, "partial_image_index": 0})
+        outcome = await answered(sse(stage, final(b"done")), request(partial_images=1))
+        assert len(store.heard) == 1
+    assert kinds(outcome.events) == ["Accepted", "Notice", "FinalImage"]

@@ -98,9 +98,11 @@ async def test_after_done_nothing_is_read() -> None:
     assert await read([b'data: {"n":1}\n\ndata: [DONE]\n\ndata: {"n":2}\n\n']) == [StreamEvent("", {"n": 1})]
 
 
-async def test_broken_json_is_an_error_and_no_silence() -> None:
-    with pytest.raises(BadResponseError, match="not valid JSON"):
-        await read([b'data: {"n":\n\n'])
+async def test_broken_json_is_told_and_ends_nothing() -> None:
+    broken, whole = await read([b'event: a\ndata: {"n":\n\n', b'data: {"n":1}\n\n'])
+    assert broken.name == "a"
+    assert "not valid JSON" in str(broken.broken)
+    assert whole == StreamEvent("", {"n": 1})
 
 
 @pytest.mark.parametrize("size", [1024, 64 * 1024])
