@@ -44,7 +44,7 @@ def anyio_backend() -> str:
 def no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A developer's own account must never be used by a test."""
     for name in list(os.environ):
-        if name.startswith("DARKROOM_") and not name.startswith(("DARKROOM_NETWORK", "DARKROOM_REQUIRE_")):
+        if name.startswith("DARKROOM_") and name != "DARKROOM_NETWORK":
             del os.environ[name]
     os.environ["DARKROOM_SANDBOX_PACE"] = "0"
     before = Path.cwd()

@@ -20,7 +20,7 @@ import pytest
 
 from tests.process import free_port
 
-REQUIRED = "DARKROOM_REQUIRE_PROXY"
+REQUIRED = "TESTS_REQUIRE_PROXY"
 DEPLOY = (Path(__file__).parent.parent / "docs/deploy.md").read_text()
 HOST = "darkroom.example.com"
 """What the document calls the server."""

@@ -179,7 +179,7 @@ async def test_transactions_that_lock_each_other_out_both_happen_in_the_end(
     )
     await impatient.close()
 
-    assert len(tries) == 3
+    assert len(tries) > 2, "one of them had to begin again"
 
 
 async def test_a_process_that_is_frozen_in_a_transaction_does_not_keep_its_rows(

@@ -14,7 +14,7 @@ from graph.http import STATIC
 from tests.process import serve
 from tests.web.visit import Visit
 
-REQUIRED = "DARKROOM_REQUIRE_BROWSER"
+REQUIRED = "TESTS_REQUIRE_BROWSER"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--disable-gpu",
