@@ -193,6 +193,11 @@ class Group:
         """Whether an event has the bytes of a picture in it, the way this group asks for it."""
         return event.picture and self._budget is not None
 
+    @property
+    def inlines(self) -> bool:
+        """Whether pictures can be in the answers. What is encoded for one who comes back is then for nobody else."""
+        return self._budget is not None
+
     def after(self, sequence: int) -> Message | None:
         """The first event above a sequence, if it is kept."""
         return None if self._kept is None else self._kept.after(sequence)

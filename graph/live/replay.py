@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from graph.live.message import Message
@@ -95,25 +97,50 @@ class Preludes:
     __slots__ = ("_reading",)
 
     def __init__(self) -> None:
-        self._reading: dict[str, asyncio.Task[tuple[Prelude, Replay]]] = {}
+        self._reading: dict[str, _Reading] = {}
 
     async def of(self, source: Source, shared: Source, reaches: Callable[[int], bool]) -> tuple[Prelude, Replay]:
         """The one for a source, and how its events are encoded. `reaches` says whether all after a sequence is there;
         what goes on after another is of no use."""
         place = source.place or ""
-        reading = self._reading.get(place)
-        if reading is not None:
-            found = await asyncio.shield(reading)
+        while (known := self._reading.get(place)) is not None:
+            found = await self._wait(place, known)
             if reaches(found[0].then):
                 return found
-        reading = self._reading[place] = asyncio.create_task(prelude(source, shared), name="prelude")
-        reading.add_done_callback(_seen)
-        asyncio.get_running_loop().call_later(SECONDS, self._forget, place, reading)
-        return await asyncio.shield(reading)
+            self._forget(place, known)
+        known = self._reading[place] = _Reading(asyncio.create_task(prelude(source, shared), name="prelude"))
+        known.task.add_done_callback(partial(self._read, place, known))
+        return await self._wait(place, known)
 
-    def _forget(self, place: str, reading: asyncio.Task[tuple[Prelude, Replay]]) -> None:
-        if self._reading.get(place) is reading:
+    async def _wait(self, place: str, known: _Reading) -> tuple[Prelude, Replay]:
+        """Wait with the others. When all have left, nobody goes on asking a database that is perhaps away."""
+        known.waiting += 1
+        try:
+            return await asyncio.shield(known.task)
+        finally:
+            known.waiting -= 1
+            if not known.waiting and not known.task.done():
+                known.task.cancel()
+                self._forget(place, known)
+
+    def _read(self, place: str, known: _Reading, task: asyncio.Task[tuple[Prelude, Replay]]) -> None:
+        _seen(task)
+        if task.cancelled() or task.exception() is not None:
+            self._forget(place, known)
+        else:
+            asyncio.get_running_loop().call_later(SECONDS, self._forget, place, known)
+
+    def _forget(self, place: str, known: _Reading) -> None:
+        if self._reading.get(place) is known:
             del self._reading[place]
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """A prelude that is being read, or has been, and how many wait for it."""
+
+    task: asyncio.Task[tuple[Prelude, Replay]]
+    waiting: int = 0
 
 
 async def prelude(source: Source, shared: Source) -> tuple[Prelude, Replay]:

@@ -148,7 +148,9 @@ class Subscriber:
 
     async def _encoded(self, event: LiveEvent, replay: Replay | None) -> Message:
         encode = partial(self._group.encode, event, self.outlet.budget)
-        return await (encode() if replay is None else replay.encoded(event, encode))
+        if replay is None or self._group.inlines:
+            return await encode()
+        return await replay.encoded(event, encode)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if task is not self._task:

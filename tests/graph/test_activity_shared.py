@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,9 +13,12 @@ from websockets.asyncio.client import ClientConnection
 
 from graph.context import Context
 from graph.live.operation import Selection
+from graph.live.replay import Replay
 from graph.live.source import LiveEvent
+from tasks.activity_log import ActivityLog
+from tasks.errors import DatabaseUnavailableError
 from tests.clients import socket
-from tests.graph.stage import Stage, staged
+from tests.graph.stage import Stage, staged, until
 
 pytestmark = pytest.mark.anyio
 SECONDS = 20
@@ -89,9 +92,9 @@ class Dashboard:
 
 
 @asynccontextmanager
-async def dashboard(stage: Stage, after: str | None) -> AsyncIterator[Dashboard]:
+async def dashboard(stage: Stage, after: str | None, query: str = QUERY) -> AsyncIterator[Dashboard]:
     async with socket(stage) as ws:
-        asked = {"query": QUERY, "variables": {"after": after}}
+        asked = {"query": query, "variables": {"after": after}}
         await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": asked}))
         yield Dashboard(ws)
 
@@ -203,3 +206,47 @@ async def test_a_dashboard_that_leaves_while_it_is_told_what_it_missed_leaves_no
     await stage.is_left()
 
     assert not [task for task in asyncio.all_tasks() if task.get_name() in ("subscriber", "group", "activity")]
+
+
+async def test_nobody_asks_a_database_that_is_away_for_those_who_have_left(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = await here(stage)
+    asked = asyncio.Event()
+
+    async def away(*_: object) -> bool:
+        asked.set()
+        raise DatabaseUnavailableError("It is away.")
+
+    async with dashboard(stage, None) as there:
+        await there.next()
+        monkeypatch.setattr(ActivityLog, "holds", away)
+        async with dashboard(stage, cursor):
+            async with asyncio.timeout(SECONDS):
+                await asked.wait()
+            assert [task for task in asyncio.all_tasks() if task.get_name() == "prelude"]
+        await stage.watched_by(1)
+        await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "prelude"])
+
+
+async def test_pictures_inside_the_answers_are_not_kept_for_others_who_come_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Replay] = []
+    make = Replay.__init__
+
+    def noted(self: Replay, events: Sequence[LiveEvent]) -> None:
+        made.append(self)
+        make(self, events)
+
+    monkeypatch.setattr(Replay, "__init__", noted)
+    cursor = await here(stage)
+    await changed(stage, 2)
+    inlining = QUERY.replace("images { url }", "images { dataUri }")
+    async with dashboard(stage, cursor, inlining) as back:
+        for _ in range(3):
+            await back.next()
+
+    assert back.kinds.count("TaskChanged") >= 1
+    assert made
+    assert not any(replay._messages for replay in made)
