@@ -25,6 +25,8 @@ def normal(text: str) -> str:
     """An origin as browsers send it: lower case, no slash at the end, no usual port. `*` is every origin."""
     if text.strip() == EVERY:
         return EVERY
+    if text.strip().lower() == "null":
+        raise ValueError("'null' is no page of yours: anybody's can have it; serve the page from an address")
     shown = text.rpartition("@")[2].partition("?")[0]
     try:
         parts = urlsplit(text.strip())

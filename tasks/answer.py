@@ -60,7 +60,11 @@ class Answer(AsyncIterator[ProviderEvent]):
             if isinstance(event, PartialImage):
                 return
             self._taken.clear()
-            await self._taken.wait()
+            try:
+                await self._taken.wait()
+            except asyncio.CancelledError:
+                self._waiting.put_nowait(event)  # it has been read, so it is among what is left
+                raise
         self._held += size
         self._waiting.put_nowait(event)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -54,15 +54,23 @@ LISTEN = (
 
 
 class Callbacks:
-    """All callbacks of this server."""
+    """All callbacks of this server. `results` are the providers whose reports are the result itself: only those are
+    heard after the end. A hint would bring a look that asks for hints, and so on."""
 
     def __init__(
-        self, database: Database, images: ImageStore, signals: Signals, *, storage_patience: float = 60.0
+        self,
+        database: Database,
+        images: ImageStore,
+        signals: Signals,
+        *,
+        storage_patience: float = 60.0,
+        results: Collection[str] = (),
     ) -> None:
         self._database = database
         self._images = images
         self._signals = signals
         self._storage_patience = storage_patience
+        self._listen = LISTEN.where(TASKS.c.provider.in_(results))
         signals.on(DELIVERY_SIGNAL, self._tell)
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -92,7 +100,7 @@ class Callbacks:
             task_id = connection.execute(REPORTED_ON, {"token": token}).scalar_one()
             connection.execute(DELIVERIES.insert(), delivery)
             # It is news: how often runs have begun in vain says nothing about it.
-            connection.execute(LISTEN.values(idle_runs=0), {"task_id": task_id})
+            connection.execute(self._listen.values(idle_runs=0), {"task_id": task_id})
             self._signals.send(connection, DELIVERY_SIGNAL, token)
 
         await self._database.write(add)
@@ -139,7 +147,7 @@ class Callbacks:
     async def leave(self, task_id: str, token: str, heard: int) -> None:
         """Have a task that has ended without success listened to again, if more was sent than what was `heard`."""
         if await self._after(token, heard):
-            listen = partial(Connection.execute, statement=LISTEN, parameters={"task_id": task_id})
+            listen = partial(Connection.execute, statement=self._listen, parameters={"task_id": task_id})
             await patiently(partial(self._database.write, listen))
 
     async def _after(self, token: str, last: int) -> Sequence[Row[Any]]:

@@ -87,7 +87,11 @@ class Darkroom:
         self.history = History(self._database)
         self.images = ImageStore(settings.storage, self._database)
         self.callbacks = Callbacks(
-            self._database, self.images, self._signals, storage_patience=settings.storage_patience_seconds
+            self._database,
+            self.images,
+            self._signals,
+            storage_patience=settings.storage_patience_seconds,
+            results=[name for name, provider in self.providers.items() if provider.capabilities.reports_result],
         )
         self.activities = Activities(ActivityLog(self._database), self.feed, Counts(self._database))
         self.accounts = Accounts(self._database, self._signals, self.providers)

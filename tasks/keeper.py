@@ -123,9 +123,8 @@ class Keeper:
     async def rescue(self, finals: Sequence[FinalImage], *, record: bool) -> None:
         """Keep finished pictures that had been read when the run ended. All are stored before the first is recorded,
         which may have to wait; whatever is not recorded keeps its note, and is adopted."""
-        for final in finals:
-            await self._store(final)
-        for final in finals if record else ():
+        stored = [final for final in finals if await self._store(final, patient=self.broken is None) is not None]
+        for final in stored if record else ():
             await self.take(final)
 
     async def _take(self, event: ProviderEvent) -> None:
@@ -193,8 +192,9 @@ class Keeper:
         keeping.add_done_callback(self._placeholders.discard)
         self._seen.add(key)
 
-    async def _store(self, final: FinalImage) -> Arrival | None:
-        """Store a picture that is finished; None for one that is here already, or that cannot be kept.
+    async def _store(self, final: FinalImage, *, patient: bool = True) -> Arrival | None:
+        """Store a picture that is finished; None for one that is here already, or that cannot be kept. It is `patient`
+        where nobody has waited for the store yet.
 
         The latter makes the task fail in the end, after the others have been kept.
         """
@@ -202,7 +202,7 @@ class Keeper:
         if (kind, final.index, -1) in self._seen:
             return None
         try:
-            stored = await self._put(final.data)
+            stored = await self._put(final.data, self._storage_patience if patient else 0)
             placeholder = await self._images.placeholder(final.data, stored.measured.format)
         except StorageError as exc:
             self.broken = self.broken or exc
@@ -217,11 +217,9 @@ class Keeper:
         """What an earlier run stored; a store that fails is given time to recover."""
         return await patiently(lambda: arrivals.of(self.task.id), StorageError, self._storage_patience)
 
-    async def _put(self, data: bytes) -> Stored:
+    async def _put(self, data: bytes, seconds: float) -> Stored:
         """Store what was paid for; a store that fails is given time to recover."""
-        return await patiently(
-            lambda: self._images.put(data), StorageError, self._storage_patience, but_not=(NotAnImageError,)
-        )
+        return await patiently(lambda: self._images.put(data), StorageError, seconds, but_not=(NotAnImageError,))
 
     async def _show(self, arrival: Arrival) -> None:
         """Record a finished picture. It is whole and stored before anybody is told."""

@@ -229,10 +229,16 @@ class Answer:
             return []
         if not self._is_new(fingerprint):
             return None
+        return self._arrived(self._number(), picture, item, about)
+
+    def _number(self) -> int:
+        """The number of the next picture: beyond those asked for, that of one that is missing."""
         if self._numbered >= self.expected and self._vacant:
-            return self._arrived(self._vacant.pop(0), picture, item, about)
+            return self._vacant.pop(0)
+        if self._numbered >= self.expected and self._later:
+            return self._later.pop(0)[0]
         self._numbered += 1
-        return self._arrived(self._numbered - 1, picture, item, about)
+        return self._numbered - 1
 
     def _is_new(self, fingerprint: Fingerprint) -> bool:
         new = fingerprint not in self._seen_finals

@@ -148,6 +148,42 @@ async def test_an_error_at_the_end_of_an_answer_costs_nothing_that_came_before(
     assert [type(change) for change in changes[-2:]] == [ImageReady, Failed]
 
 
+async def test_a_store_that_stays_away_is_waited_for_once_and_not_for_every_picture(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await shelf.claimed()
+    waits: list[float] = []
+
+    async def away(_: object, error: type[Exception], seconds: float, **__: object) -> Stored:
+        waits.append(seconds)
+        raise error("it is away")
+
+    monkeypatch.setattr("tasks.keeper.patiently", away)
+    keeper = Keeper(task, shelf.journal, shelf.images, arrivals=Arrivals(shelf.images), storage_patience=60)
+    await keeper.rescue([FinalImage(index, picture()) for index in range(3)], record=True)
+
+    assert waits == [60, 0, 0]
+    assert keeper.broken is not None
+
+
+async def test_a_picture_that_waits_for_room_is_among_what_is_left() -> None:
+    async def vendor() -> AsyncGenerator[ProviderEvent, None]:
+        for index in range(3):
+            if index == 2:
+                full.set()
+            yield FinalImage(index, b"x" * 60)
+
+    full = asyncio.Event()
+    answer = Answer(vendor(), room=120)
+    async with asyncio.timeout(20):
+        await full.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        left = await answer.stop()
+
+    assert [final.index for final in left] == [0, 1, 2]
+
+
 async def test_only_so_much_of_an_answer_waits_in_memory() -> None:
     said: list[int] = []
     more = asyncio.Event()

@@ -115,7 +115,7 @@ FAILURE = unknown_provider("placewise", Transport.PERHAPS_SENT)
 
 
 async def test_a_report_on_a_task_that_ended_without_success_has_it_listened_to(shelf: Shelf) -> None:
-    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals, results=["openai_images"])
     running, failing, succeeding = [await shelf.claimed() for _ in range(3)]
     await end(shelf, failing, Failed(FAILURE), **failed(FAILURE))
     await end(shelf, succeeding, Succeeded(), status=TaskStatus.SUCCEEDED, finished_at=now())
@@ -126,7 +126,7 @@ async def test_a_report_on_a_task_that_ended_without_success_has_it_listened_to(
 
 
 async def test_a_report_that_no_run_came_to_hear_is_left_to_another_one(shelf: Shelf) -> None:
-    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals)
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals, results=["openai_images"])
     deaf, hearing = [await shelf.claimed() for _ in range(2)]
     opened = [await callbacks.open(task, HERE) for task in (deaf, hearing)]
     for callback in opened:
@@ -139,6 +139,18 @@ async def test_a_report_that_no_run_came_to_hear_is_left_to_another_one(shelf: S
         await callback.leave()
 
     assert [await listening(shelf, task) for task in (deaf, hearing)] == [True, False]
+
+
+async def test_a_hint_after_the_end_has_nobody_listen(shelf: Shelf) -> None:
+    """The look that it would bring asks for hints again."""
+    callbacks = Callbacks(shelf.database, shelf.images, shelf.signals, results=["another"])
+    task = await shelf.claimed()
+    callback = await callbacks.open(task, HERE)
+    await end(shelf, task, Failed(FAILURE), **failed(FAILURE))
+    await callbacks.deliver(token_of(callback), "application/json", b"{}")
+    await callback.leave()
+
+    assert not await listening(shelf, task)
 
 
 async def test_what_is_new_is_heard_first_when_the_task_has_ended(shelf: Shelf) -> None:

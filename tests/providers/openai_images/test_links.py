@@ -476,6 +476,22 @@ async def test_a_picture_whose_link_works_only_later_keeps_no_other_waiting_and_
             assert finals == [(1, b"/2"), (2, b"/3"), (0, b"/1")]
 
 
+async def test_a_picture_that_is_told_again_takes_the_place_of_its_link_that_did_not_work() -> None:
+    asked: list[str] = []
+
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
+        asked.append(heard.line)
+        writer.write(http(b"", status="404 Not Found") if len(asked) == 1 else http(b"done", media_type="image/png"))
+
+    async with upstream(answer) as store:
+        first = frame({"type": "image_generation.completed", "url": f"{store.url}/1"})
+        outcome = await answered(sse(first, frame({"data": [{"url": f"{store.url}/1"}]})))
+
+    assert outcome.error is None
+    assert [event.index for event in outcome.events if isinstance(event, FinalImage)] == [0]
+    assert len(asked) == 2
+
+
 async def test_a_stage_whose_link_does_not_work_is_not_waited_for() -> None:
     async with upstream(http(b"", status="503 Busy")) as store:
         stage = frame({"type": "image_generation.partial_image", "url": store.url, "partial_image_index": 0})
