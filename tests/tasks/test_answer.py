@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any
 
 import pytest
 
-from providers.contract import Accepted, Callback, FinalImage, PartialImage, ProviderEvent, Submission
+from providers.contract import Accepted, FinalImage, PartialImage, ProviderEvent, Submission
 from providers.errors import Transport, TruncatedError
 from tasks.answer import Answer
 from tasks.arrivals import Arrivals
@@ -32,18 +33,10 @@ class Stream(Scripted):
         super().__init__([Accepted(Submission()), *events])
         self.read = asyncio.Event()
 
-    async def run(
-        self,
-        request: Asked,
-        *,
-        reference: str,
-        resume: Submission | None = None,
-        callback: Callback | None = None,
-        known: Mapping[str, int] | None = None,
-    ) -> AsyncGenerator[ProviderEvent, None]:
-        self.posts += resume is None
-        for event in self._events:
-            yield event
+    async def run(self, request: Asked, **more: Any) -> AsyncGenerator[ProviderEvent, None]:
+        async with aclosing(super().run(request, **more)) as said:
+            async for event in said:
+                yield event
         self.read.set()
 
 
@@ -131,10 +124,10 @@ async def test_an_error_at_the_end_of_an_answer_costs_nothing_that_came_before(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Cut(Stream):
-        async def run(self, request: Asked, **more: object) -> AsyncGenerator[ProviderEvent, None]:
-            for event in self._events:
-                yield event
-            self.read.set()
+        async def run(self, request: Asked, **more: Any) -> AsyncGenerator[ProviderEvent, None]:
+            async with aclosing(super().run(request, **more)) as said:
+                async for event in said:
+                    yield event
             raise TruncatedError("The stream ended early.", transport=Transport.ACCEPTED)
 
     store, stream = SlowStore(shelf, monkeypatch, FINALS[0]), Cut(FINALS[0])
